@@ -1,0 +1,42 @@
+package intake
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	accepted   *prometheus.CounterVec
+	aside      *prometheus.CounterVec
+	wrongTime  prometheus.Counter
+	outOfRange prometheus.Counter
+	unknown    prometheus.Counter
+
+	sources *sync.Map // source -> prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	with := promauto.With(reg)
+	return metrics{
+		accepted:   with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_readings_accepted_total", Help: "Readings handed to the log, by source."}, []string{"source"}),
+		aside:      with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_set_aside_total", Help: "Payloads, sentences and readings that could not be used, by source and reason; see the dead letters."}, []string{"source", "reason"}),
+		wrongTime:  with.NewCounter(prometheus.CounterOpts{Name: "haidang_wrong_device_time_total", Help: "Readings whose device time was before 2000 or more than a day ahead, stored at receipt time."}),
+		outOfRange: with.NewCounter(prometheus.CounterOpts{Name: "haidang_values_out_of_range_total", Help: "Values outside the range of their kind, stored with quality bad."}),
+		unknown:    with.NewCounter(prometheus.CounterOpts{Name: "haidang_unknown_total", Help: "Kinds and values seen that the catalogue does not know, stored all the same."}),
+		sources:    &sync.Map{},
+	}
+}
+
+func (m *metrics) accept(source string, n int) {
+	c, ok := m.sources.Load(source)
+	if !ok {
+		c, _ = m.sources.LoadOrStore(source, m.accepted.WithLabelValues(source))
+	}
+	c.(prometheus.Counter).Add(float64(n))
+}
+
+func (m *metrics) setAside(source, reason string) {
+	m.aside.WithLabelValues(source, reason).Inc()
+}

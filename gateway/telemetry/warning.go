@@ -1,0 +1,116 @@
+package telemetry
+
+import (
+	"fmt"
+	"time"
+)
+
+// Severity grades a warning with the words of CAP 1.2 (section 3.2.2,
+// severity); 0 is none.
+type Severity uint8
+
+// The severities, from the least to the gravest.
+const (
+	NoSeverity Severity = iota
+	Minor
+	Moderate
+	Severe
+	Extreme
+)
+
+var severityNames = [...]string{"none", "minor", "moderate", "severe", "extreme"}
+
+// String returns the severity's word.
+func (s Severity) String() string {
+	if int(s) < len(severityNames) {
+		return severityNames[s]
+	}
+	return fmt.Sprintf("severity(%d)", uint8(s))
+}
+
+// MarshalText writes the severity's word.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads minor, moderate, severe, extreme or none.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for i, name := range severityNames {
+		if string(text) == name {
+			*s = Severity(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("severity %q is not one of minor, moderate, severe, extreme", text)
+}
+
+// State is where a warning stands in its life (ISA-18.2).
+type State string
+
+// The states of a warning.
+const (
+	Pending      State = "pending"      // its condition holds, but not yet for long enough; never sent
+	Active       State = "active"       // raised, nobody has acknowledged it
+	Acknowledged State = "acknowledged" // raised, a named person has taken it
+	Shelved      State = "shelved"      // raised, put aside by an operator until a set time
+	Cleared      State = "cleared"      // over
+)
+
+// A Warning is what a rule raises for a device, as it stands after one
+// transition. This is the form of the webhook, of MQTT and of the API.
+type Warning struct {
+	ID string `json:"id"` // of [a-z0-9-]; the same in production, test and backtest
+	N  int    `json:"n"`  // number of this transition, from 1; id/n is its key
+
+	Rule   string `json:"rule"`
+	Device string `json:"device"`
+	Site   string `json:"site"`
+	Kind   string `json:"kind"`
+
+	State    State    `json:"state"`
+	Severity Severity `json:"severity"` // of a cleared warning: the last one it had
+
+	Start time.Time `json:"start"` // log time at which it was raised
+	At    time.Time `json:"at"`    // log time of this transition
+
+	Values    map[string]float64 `json:"values"`              // what the rule saw
+	Threshold *float64           `json:"threshold,omitempty"` // what the value was compared with, where there is one
+	Message   Text               `json:"message"`
+	AckedBy   string             `json:"acked_by,omitempty"`
+
+	// Expires is the end of shelving.
+	Expires *time.Time `json:"expires,omitempty"`
+	// To are the recipients that the rule names; none means all.
+	To []string `json:"to,omitempty"`
+}
+
+// Key is the idempotency key of the transition: id/n.
+func (w *Warning) Key() string { return fmt.Sprintf("%s/%d", w.ID, w.N) }
+
+// A Transition is one record of the warnings log: the warning as it stands
+// after it, and what brought it about: a step of the engine or an operator's act.
+type Transition struct {
+	Warning
+	Step int  `json:"step,omitempty"` // the engine's own count of transitions of this warning, from 1
+	Act  *Act `json:"act,omitempty"`
+}
+
+// An Act is what an operator does with a warning.
+type Act struct {
+	ID    string     `json:"id"`              // of the warning
+	N     int        `json:"n"`               // the transition that the operator saw
+	Do    Deed       `json:"do"`              // what
+	By    string     `json:"by"`              // who
+	At    time.Time  `json:"at"`              // when
+	Text  string     `json:"text,omitempty"`  // why
+	Until *time.Time `json:"until,omitempty"` // end of shelving
+}
+
+// Deed is the verb of an Act.
+type Deed string
+
+// The deeds.
+const (
+	Ack      Deed = "ack"
+	Shelve   Deed = "shelve"
+	Unshelve Deed = "unshelve"
+	Comment  Deed = "comment"
+)
