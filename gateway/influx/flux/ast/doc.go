@@ -1,0 +1,2 @@
+// Package ast is empty: see package flux.
+package ast

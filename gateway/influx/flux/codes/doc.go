@@ -1,0 +1,2 @@
+// Package codes is empty: see package flux.
+package codes

@@ -1,0 +1,2 @@
+// Package compiler is empty: see package flux.
+package compiler

@@ -1,0 +1,2 @@
+// Package dependencies is empty: see package flux.
+package dependencies

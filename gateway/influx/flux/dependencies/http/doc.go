@@ -1,0 +1,2 @@
+// Package http is empty: see package flux.
+package http

@@ -1,0 +1,2 @@
+// Package secret is empty: see package flux.
+package secret

@@ -1,0 +1,2 @@
+// Package url is empty: see package flux.
+package url

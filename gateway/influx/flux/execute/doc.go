@@ -1,0 +1,2 @@
+// Package execute is empty: see package flux.
+package execute

@@ -1,0 +1,2 @@
+// Package executetest is empty: see package flux.
+package executetest

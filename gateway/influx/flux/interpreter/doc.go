@@ -1,0 +1,2 @@
+// Package interpreter is empty: see package flux.
+package interpreter

@@ -1,0 +1,2 @@
+// Package memory is empty: see package flux.
+package memory

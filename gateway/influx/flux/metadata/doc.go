@@ -1,0 +1,2 @@
+// Package metadata is empty: see package flux.
+package metadata

@@ -1,0 +1,2 @@
+// Package mock is empty: see package flux.
+package mock

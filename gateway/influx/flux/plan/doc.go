@@ -1,0 +1,2 @@
+// Package plan is empty: see package flux.
+package plan

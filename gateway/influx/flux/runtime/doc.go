@@ -1,0 +1,2 @@
+// Package runtime is empty: see package flux.
+package runtime

@@ -1,0 +1,2 @@
+// Package semantic is empty: see package flux.
+package semantic

@@ -1,0 +1,2 @@
+// Package influxdb is empty: see package flux.
+package influxdb

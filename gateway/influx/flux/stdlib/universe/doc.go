@@ -1,0 +1,2 @@
+// Package universe is empty: see package flux.
+package universe
