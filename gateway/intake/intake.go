@@ -22,6 +22,7 @@ package intake
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,7 @@ type Intake struct {
 	opts    Options
 	known   atomic.Pointer[Known]
 	metrics metrics
+	total   atomic.Uint64
 
 	mu      sync.Mutex
 	stamps  map[series]stamp
@@ -99,6 +101,12 @@ func New(o Options) *Intake {
 
 // SetKnown replaces the catalogue and the registry.
 func (in *Intake) SetKnown(k Known) { in.known.Store(&k) }
+
+// Known returns the catalogue and the registry in force.
+func (in *Intake) Known() Known { return *in.known.Load() }
+
+// Total returns how many readings were accepted since the start.
+func (in *Intake) Total() uint64 { return in.total.Load() }
 
 // Accept implements telemetry.Intake.
 func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(error)) {
@@ -177,6 +185,7 @@ func (in *Intake) letter(source string, at time.Time, r *telemetry.Reading, reas
 
 // stamp gives the reading its time and its delay.
 func (in *Intake) stamp(r *telemetry.Reading, receipt time.Time, set bool) {
+	r.Delay = 0
 	if !r.Time.IsZero() {
 		if wrong := r.Time.Before(earliest) || r.Time.Sub(receipt) > MaxAhead; !wrong {
 			if delay := receipt.Sub(r.Time); delay > telemetry.MaxDelay {
@@ -189,7 +198,7 @@ func (in *Intake) stamp(r *telemetry.Reading, receipt time.Time, set bool) {
 		r.Quality = max(r.Quality, telemetry.Suspect)
 	}
 	at, suspect := in.arrival(r, receipt.UnixNano())
-	r.Time, r.Delay = time.Unix(0, at).UTC(), 0
+	r.Time = time.Unix(0, at).UTC()
 	if suspect || !set {
 		r.Quality = max(r.Quality, telemetry.Suspect)
 	}
@@ -269,18 +278,30 @@ func (in *Intake) seenUnknown(name string) {
 type Heard struct {
 	Device  string
 	At      time.Time // of receipt
-	Kinds   []string
 	Source  string
 	Quality telemetry.Quality
 	Count   uint64
-	Up      *bool // the newest link reading
+	Up      *bool    // the newest link reading
+	Latest  []Latest // by kind
 }
 
-// MaxHeard bounds the devices that are remembered for the list.
-const MaxHeard = 50_000
+// Latest is the reading of a kind that was received last.
+type Latest struct {
+	Kind   string
+	Time   time.Time
+	Values []telemetry.Value
+}
+
+// Bounds of what is remembered for the list of devices.
+const (
+	MaxHeard       = 50_000 // devices
+	maxHeardKinds  = 16     // of a device
+	maxHeardValues = 64     // of a kind
+)
 
 func (in *Intake) note(source string, readings []telemetry.Reading, at time.Time) {
 	in.metrics.accept(source, len(readings))
+	in.total.Add(uint64(len(readings)))
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for i := range readings {
@@ -301,13 +322,23 @@ func (in *Intake) note(source string, readings []telemetry.Reading, at time.Time
 		}
 		h.At, h.Source, h.Quality = at, source, r.Quality
 		h.Count++
-		if i := sort.SearchStrings(h.Kinds, r.Kind); i == len(h.Kinds) || h.Kinds[i] != r.Kind {
-			if len(h.Kinds) < 32 {
-				h.Kinds = append(h.Kinds, r.Kind)
-				sort.Strings(h.Kinds)
-			}
-		}
+		h.keep(r)
 	}
+}
+
+// keep remembers the reading as the latest of its kind, in the memory of the
+// one before it.
+func (h *Heard) keep(r *telemetry.Reading) {
+	i := sort.Search(len(h.Latest), func(i int) bool { return h.Latest[i].Kind >= r.Kind })
+	if i == len(h.Latest) || h.Latest[i].Kind != r.Kind {
+		if len(h.Latest) >= maxHeardKinds {
+			return
+		}
+		h.Latest = slices.Insert(h.Latest, i, Latest{Kind: r.Kind})
+	}
+	l := &h.Latest[i]
+	l.Time = r.Time
+	l.Values = append(l.Values[:0], r.Values[:min(len(r.Values), maxHeardValues)]...)
 }
 
 // Heard returns what was heard since the start, by device.
@@ -316,9 +347,41 @@ func (in *Intake) Heard() map[string]Heard {
 	defer in.mu.Unlock()
 	out := make(map[string]Heard, len(in.heard))
 	for id, h := range in.heard {
-		copied := *h
-		copied.Kinds = append([]string(nil), h.Kinds...)
-		out[id] = copied
+		out[id] = h.copy()
 	}
 	return out
+}
+
+func (h *Heard) copy() Heard {
+	c := *h
+	c.Latest = slices.Clone(h.Latest)
+	for i := range c.Latest {
+		c.Latest[i].Values = slices.Clone(c.Latest[i].Values)
+	}
+	return c
+}
+
+// HeardOf returns what was heard of one device since the start.
+func (in *Intake) HeardOf(device string) (Heard, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	h, ok := in.heard[device]
+	if !ok {
+		return Heard{}, false
+	}
+	return h.copy(), true
+}
+
+// HeardSince counts the devices of which a reading of the kind was received
+// after that time.
+func (in *Intake) HeardSince(kind string, after time.Time) int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n := 0
+	for _, h := range in.heard {
+		if h.At.After(after) && slices.ContainsFunc(h.Latest, func(l Latest) bool { return l.Kind == kind }) {
+			n++
+		}
+	}
+	return n
 }

@@ -249,7 +249,8 @@ func TestHeard(t *testing.T) {
 	b := setup(t, false)
 	b.accept(t, telemetry.Link("kim-long", true, nil), river(1), river(200))
 	h := b.Heard()["kim-long"]
-	if h.Count != 2 || h.Up == nil || !*h.Up || h.Quality != telemetry.Bad || fmt.Sprint(h.Kinds) != "[river]" || !h.At.Equal(b.clock.at) {
+	if h.Count != 2 || h.Up == nil || !*h.Up || h.Quality != telemetry.Bad || !h.At.Equal(b.clock.at) ||
+		len(h.Latest) != 1 || h.Latest[0].Kind != "river" || h.Latest[0].Values[0].Number != 200 {
 		t.Errorf("heard %+v", h)
 	}
 }

@@ -10,12 +10,12 @@ import (
 
 // lines decodes line protocol.
 type lines struct {
-	parse func(line []byte) ([]telemetry.Reading, error)
+	parse func(line []byte) (telemetry.Reading, error)
 }
 
 // LineProtocol returns a decoder for InfluxDB lines that are read by parse.
 // Readings without a timestamp get the time of their place in the file.
-func LineProtocol(parse func(line []byte) ([]telemetry.Reading, error)) Decoder {
+func LineProtocol(parse func(line []byte) (telemetry.Reading, error)) Decoder {
 	return lines{parse}
 }
 
@@ -25,19 +25,14 @@ func (l lines) Line(line []byte, at time.Time, sink Sink) error {
 	if len(line) == 0 || line[0] == '#' {
 		return nil
 	}
-	readings, err := l.parse(line)
+	reading, err := l.parse(line)
 	if err != nil {
 		return sink.Reject(telemetry.DeadLetter{Reason: "bad_line_protocol", Detail: fmt.Sprintf("not line protocol: %v", err), Bytes: line})
 	}
-	for i := range readings {
-		if readings[i].Time.IsZero() {
-			readings[i].Time = at
-		}
+	if reading.Time.IsZero() {
+		reading.Time = at
 	}
-	if len(readings) == 0 {
-		return nil
-	}
-	return sink.Take(readings)
+	return sink.Take([]telemetry.Reading{reading})
 }
 
 // End implements Decoder.

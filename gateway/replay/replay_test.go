@@ -145,8 +145,8 @@ func TestGzipAndLongLines(t *testing.T) {
 	f := file(t, packed.Bytes())
 	var got taken
 	at := time.Unix(1000, 0)
-	d := LineProtocol(func(line []byte) ([]telemetry.Reading, error) {
-		return []telemetry.Reading{{Device: string(line)}}, nil
+	d := LineProtocol(func(line []byte) (telemetry.Reading, error) {
+		return telemetry.Reading{Device: string(line)}, nil
 	})
 	if err := f.Lines(context.Background(), d, Timing{Start: at, Rate: 10}, &got); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,44 @@
+# Hải Đăng. `make help` lists what there is.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod
+FUZZ    ?= 10s
+export CGO_ENABLED ?= 0
+
+.PHONY: help run build test race lint fuzz bench e2e clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: ## start the demo: everything embedded, a simulated field, a flood in a minute
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/haidang ./gateway
+	@bin/haidang demo
+
+build: ## build bin/haidang, one static binary
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/haidang ./gateway
+
+test: ## run every test that needs Go alone; tests with other needs say why they are skipped
+	$(GO) vet ./...
+	$(GO) test -shuffle=on ./...
+
+race: ## run the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on ./...
+
+lint: ## formatting, go vet and staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-ed:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+fuzz: ## fuzz every decoder for FUZZ=10s each
+	.ci/fuzz $(FUZZ)
+
+bench: ## print the figures: broker, whole path, rules, AIS, idle memory, time to ready
+	.ci/bench
+
+e2e: ## the whole program against mosquitto's clients, gpsd and curl (installs Debian packages)
+	.ci/peers
+	HAIDANG_E2E=1 $(GO) test -count=1 -run 'TestE2E' ./gateway
+
+clean: ## remove what was built
+	rm -rf bin

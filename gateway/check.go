@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+)
+
+func checkVerb() verb {
+	var configuration string
+	return verb{
+		name: "check", args: "[--config gateway.yaml]",
+		short:   "validate configuration, devices and rules; nothing is started",
+		example: "haidang check --config /etc/haidang/gateway.yaml",
+		flags: func(f *pflag.FlagSet) {
+			f.StringVar(&configuration, "config", "", "the configuration; without it the built-in one is checked")
+		},
+		run: func(_ context.Context, env environment, args []string) error {
+			if len(args) == 1 && configuration == "" {
+				configuration = args[0]
+			} else if len(args) > 0 {
+				return usagef("check takes one configuration, not %q", args)
+			}
+			cfg, w, err := readConfiguration(configuration, nil)
+			if err != nil {
+				return err
+			}
+			sources := len(cfg.Modbus) + len(cfg.AIS) + 1
+			_, err = fmt.Fprintf(env.stdout, "well: %s, %s, %s, %s, %s\n", count(sources, "source"), count(len(w.document.Kinds), "kind"),
+				count(len(w.document.Devices), "device"), count(len(w.document.Rules), "rule"), count(len(cfg.IOC), "recipient"))
+			return err
+		},
+	}
+}
+
+// readConfiguration loads the configuration of a file on disk, or the built-in
+// one.
+func readConfiguration(name string, change func(*Configuration)) (Configuration, *world, error) {
+	if name == "" {
+		return loadConfiguration(folder{}, "", change)
+	}
+	return loadConfiguration(folder{dir: filepath.Dir(name)}, filepath.Base(name), change)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"haidang/broker"
+	"haidang/drivers/ais"
+	"haidang/drivers/modbus"
+	"haidang/gateway/config"
+	"haidang/gateway/console"
+	"haidang/gateway/influx"
+	"haidang/gateway/ioc"
+	"haidang/gateway/spool"
+	"haidang/gateway/telemetry"
+)
+
+// builtin holds the kinds and devices that hold without configuration.
+//
+//go:embed builtin/*.yaml
+var builtin embed.FS
+
+// Configuration is gateway.yaml. Each package owns its part and says in its
+// Config what the keys mean.
+type Configuration struct {
+	Data    string `yaml:"data"`    // folder of everything that is kept
+	Gateway string `yaml:"gateway"` // this gateway's own name
+	Strict  bool   `yaml:"strict"`  // set aside what the catalogue does not know
+
+	Broker  broker.Config   `yaml:"broker"`
+	Spool   spool.Config    `yaml:"spool"`
+	Influx  influx.Config   `yaml:"influx"`
+	Console console.Config  `yaml:"console"`
+	Modbus  []modbus.Config `yaml:"modbus"`
+	AIS     []ais.Config    `yaml:"ais"`
+	IOC     []ioc.Config    `yaml:"ioc"`
+
+	Kinds    string   `yaml:"kinds"`    // file; adds to the built-in kinds
+	Devices  string   `yaml:"devices"`  // file; instead of the built-in devices
+	Zones    string   `yaml:"zones"`    // GeoJSON file
+	Rules    []string `yaml:"rules"`    // files and patterns; instead of the built-in packs
+	Profiles string   `yaml:"profiles"` // folder of Modbus profiles beside the built-in ones
+}
+
+// defaults is what holds where gateway.yaml leaves a key out.
+func defaults() Configuration {
+	return Configuration{
+		Data:    "haidang-data",
+		Gateway: ownName(),
+		Broker:  broker.DefaultConfig(),
+		Influx:  influx.DefaultConfig(),
+		Console: console.Config{Listen: "127.0.0.1:8080"},
+		AIS:     []ais.Config{{Name: "nmea", Connect: "listen://127.0.0.1:10110"}},
+	}
+}
+
+// ownName is the machine's name where it can name a device.
+func ownName() string {
+	name, err := os.Hostname()
+	if err != nil || !telemetry.ValidName(name) {
+		return "gateway"
+	}
+	return name
+}
+
+// A folder is where a configuration's files are: on disk or within the binary.
+type folder struct {
+	inside fs.FS  // nil: on disk
+	dir    string // on disk: what relative names are relative to
+}
+
+func (f folder) read(name string) ([]byte, error) {
+	if f.inside != nil {
+		return fs.ReadFile(f.inside, name)
+	}
+	return os.ReadFile(f.path(name))
+}
+
+func (f folder) path(name string) string {
+	if f.inside != nil || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(f.dir, name)
+}
+
+// match returns the names that a pattern stands for, sorted.
+func (f folder) match(pattern string) ([]string, error) {
+	if f.inside != nil {
+		return fs.Glob(f.inside, pattern)
+	}
+	names, err := filepath.Glob(f.path(pattern))
+	sort.Strings(names)
+	return names, err
+}
+
+// at returns the folder's own folder called name.
+func (f folder) at(name string) (fs.FS, error) {
+	if f.inside != nil {
+		return fs.Sub(f.inside, name)
+	}
+	return os.DirFS(f.path(name)), nil
+}
+
+// open reads and parses one document of the folder.
+func (f folder) open(name string) (*config.Document, error) {
+	text, err := f.read(name)
+	if err != nil {
+		return nil, config.Faults{{File: f.path(name), Fault: telemetry.Faultf("", "cannot be read: %v", pathless(err))}}
+	}
+	return config.Parse(f.path(name), text)
+}
+
+// pathless is an error of the file system without the path, which the line
+// begins with already.
+func pathless(err error) error {
+	if at, ok := err.(*fs.PathError); ok {
+		return at.Err
+	}
+	return err
+}
+
+// loadConfiguration reads gateway.yaml (name "": the defaults) and everything it
+// names. The error is a config.Faults with every fault of every file.
+func loadConfiguration(in folder, name string, change func(*Configuration)) (Configuration, *world, error) {
+	cfg := defaults()
+	doc := &config.Document{Name: "defaults"}
+	var faults config.Faults
+	if name != "" {
+		var err error
+		if doc, err = in.open(name); err != nil {
+			return cfg, nil, err
+		}
+		faults = doc.Decode(&cfg)
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	w, more := loadWorld(in, &cfg, doc)
+	faults = append(faults, more...)
+	// What could not be decoded kept its default; validating that would only
+	// repeat the fault in other words.
+	faults = append(faults, unsaid(faults, doc.Locate(cfg.validate(w)))...)
+	if len(faults) > 0 {
+		sort.SliceStable(faults, func(i, j int) bool {
+			return faults[i].File == faults[j].File && faults[i].Line < faults[j].Line
+		})
+		return cfg, nil, faults
+	}
+	return cfg, w, nil
+}
+
+// unsaid returns those of more whose line has no fault yet.
+func unsaid(said, more config.Faults) config.Faults {
+	lines := map[string]bool{}
+	for _, f := range said {
+		lines[fmt.Sprint(f.File, ":", f.Line)] = true
+	}
+	var out config.Faults
+	for _, f := range more {
+		if f.Line == 0 || !lines[fmt.Sprint(f.File, ":", f.Line)] {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (c *Configuration) validate(w *world) []telemetry.Fault {
+	var faults []telemetry.Fault
+	if c.Data == "" {
+		faults = append(faults, telemetry.Faultf("data", "the data folder is missing"))
+	}
+	if !telemetry.ValidName(c.Gateway) {
+		faults = append(faults, telemetry.Faultf("gateway", "gateway name %q is not a name of letters, digits and ._:- that begins with a letter or digit", c.Gateway))
+	}
+	faults = append(faults, telemetry.Under("broker", c.Broker.Validate())...)
+	faults = append(faults, telemetry.Under("spool", c.Spool.Validate())...)
+	faults = append(faults, telemetry.Under("influx", c.Influx.Validate())...)
+	faults = append(faults, telemetry.Under("console", c.Console.Validate())...)
+	names := map[string]string{}
+	for i := range c.Modbus {
+		at := fmt.Sprintf("modbus[%d]", i)
+		faults = append(faults, telemetry.Under(at, c.Modbus[i].Validate(w.profiles))...)
+		faults = append(faults, unique(names, c.Modbus[i].Name, at)...)
+	}
+	for i := range c.AIS {
+		at := fmt.Sprintf("ais[%d]", i)
+		faults = append(faults, telemetry.Under(at, c.AIS[i].Validate())...)
+		faults = append(faults, unique(names, c.AIS[i].Name, at)...)
+	}
+	recipients := map[string]string{}
+	for i := range c.IOC {
+		at := fmt.Sprintf("ioc[%d]", i)
+		faults = append(faults, telemetry.Under(at, c.IOC[i].Validate())...)
+		faults = append(faults, unique(recipients, c.IOC[i].Name, at)...)
+	}
+	return faults
+}
+
+// unique reports a name that another entry has already: sources are devices of
+// link readings, and two of one name could not be told apart.
+func unique(seen map[string]string, name, at string) []telemetry.Fault {
+	if first, ok := seen[name]; ok && name != "" {
+		return []telemetry.Fault{telemetry.Faultf(at+".name", "name %q is that of %s already", name, first)}
+	}
+	seen[name] = at
+	return nil
+}
+
+// packName shortens a path within the binary for messages.
+func packName(path string) string { return "built-in " + strings.TrimPrefix(path, "builtin/") }

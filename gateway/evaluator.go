@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"haidang/gateway/spool"
+	"haidang/gateway/telemetry"
+	"haidang/rules"
+)
+
+// checkpointEvery is how often the engine's state is kept. After a crash the
+// frames since then are evaluated again, and the steps they give are known.
+const checkpointEvery = 10 * time.Second
+
+// An evaluator feeds the engine from the log and its steps to the centre. The
+// engine's position in the log lives inside its checkpoint.
+type evaluator struct {
+	spool  *spool.Spool
+	centre *centre
+	engine *rules.Engine
+	logger *slog.Logger
+
+	position uint64 // last frame that was evaluated and whose steps are written
+	ahead    bool   // the engine has evaluated one more
+	kept     uint64 // position of the last checkpoint
+	keptAt   time.Time
+
+	done atomic.Uint64 // position, for other goroutines
+}
+
+// openEvaluator restores the engine from its checkpoint. Without one, or with
+// one that cannot be read, it begins at the start of the log.
+func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
+	e := &evaluator{spool: s, centre: c, logger: logger, keptAt: time.Now()}
+	blob, err := s.LoadCheckpoint(ctx, followRules)
+	if err != nil {
+		return nil, fmt.Errorf("load the rules' checkpoint: %w", err)
+	}
+	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
+	if len(blob) < 8 {
+		return e, nil
+	}
+	if err := e.engine.Restore(blob[8:]); err != nil {
+		logger.Error("the rules' checkpoint cannot be read; the log is evaluated from its start", "error", err)
+		return e, nil
+	}
+	e.position = binary.BigEndian.Uint64(blob)
+	e.kept = e.position
+	return e, nil
+}
+
+// announce writes the document to the log; the engine changes to it when it
+// comes there, and passes over one that it has already.
+func (e *evaluator) announce(ctx context.Context, gateway string, at time.Time, document rules.Document) error {
+	records, err := rules.ControlReadings(gateway, document)
+	if err != nil {
+		return fmt.Errorf("write the rules to the log: %w", err)
+	}
+	for i := range records {
+		records[i].Time = at.Add(time.Duration(i)) // parts of one document are points of their own
+	}
+	if err := e.spool.Readings().Append(ctx, records); err != nil {
+		return fmt.Errorf("write the rules to the log: %w", err)
+	}
+	return nil
+}
+
+// Run evaluates the log until ctx ends and keeps a last checkpoint.
+func (e *evaluator) Run(ctx context.Context) error {
+	options := spool.FollowOptions{Name: followRules, From: e.position + 1, Manual: true}
+	err := e.spool.Readings().Follow(ctx, options, e.accept)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(ended(ctx, err), e.keep(last))
+}
+
+func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Reading]) error {
+	for i := range batch.Frames {
+		frame := &batch.Frames[i]
+		if frame.Seq <= e.position {
+			continue // evaluated before the rest of the batch failed
+		}
+		readings, err := frame.Records()
+		if err != nil {
+			return err
+		}
+		e.ahead = true
+		if err := e.write(ctx, e.engine.Evaluate(frame.Received, readings)); err != nil {
+			return err
+		}
+		e.position, e.ahead = frame.Seq, false
+		e.done.Store(frame.Seq)
+	}
+	if time.Since(e.keptAt) < checkpointEvery {
+		return nil
+	}
+	return e.keep(ctx)
+}
+
+// write hands the steps to the centre. The engine has moved on and cannot give
+// them again, so it is tried until it is done or the gateway stops: after that
+// the frame is evaluated again from the checkpoint.
+func (e *evaluator) write(ctx context.Context, steps []telemetry.Transition) error {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := e.centre.Step(ctx, steps)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		e.logger.Error("warnings cannot be written, trying again", "error", err)
+		if !wait(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+}
+
+// keep writes a checkpoint and gives the frames before it free.
+func (e *evaluator) keep(ctx context.Context) error {
+	if e.position == e.kept || e.ahead {
+		return nil
+	}
+	state, err := e.engine.Checkpoint()
+	if err != nil {
+		return fmt.Errorf("make the rules' checkpoint: %w", err)
+	}
+	blob := append(binary.BigEndian.AppendUint64(nil, e.position), state...)
+	if err := e.spool.SaveCheckpoint(ctx, followRules, blob); err != nil {
+		return fmt.Errorf("keep the rules' checkpoint: %w", err)
+	}
+	if err := e.spool.Readings().Commit(ctx, followRules, e.position); err != nil {
+		return fmt.Errorf("move the rules' position: %w", err)
+	}
+	e.kept, e.keptAt = e.position, time.Now()
+	return nil
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"haidang/broker"
+	"haidang/drivers/ais"
+	"haidang/drivers/modbus"
+	"haidang/gateway/console"
+	"haidang/gateway/influx"
+	"haidang/gateway/intake"
+	"haidang/gateway/ioc"
+	"haidang/gateway/spool"
+	"haidang/gateway/telemetry"
+)
+
+// An instance is one running gateway: the log in the middle, sources before
+// it, followers behind it.
+type instance struct {
+	cfg    Configuration
+	world  *world
+	logger *slog.Logger
+	reg    *prometheus.Registry
+
+	spool      *spool.Spool
+	store      *influx.Store
+	clock      *intake.Clock
+	intake     *intake.Intake
+	centre     *centre
+	evaluator  *evaluator
+	broker     *broker.Broker // nil in a replay
+	console    *console.Console
+	supervisor *supervisor
+	recipients []*ioc.Recipient
+	sources    []source
+
+	closers []func() error
+	ready   chan struct{} // closed when everything runs
+}
+
+// A mode is what a replay does otherwise than a gateway that runs for real.
+type mode struct {
+	recording *recordingClock // the clock of the recording; nil: the machine's
+}
+
+// open makes the parts of a gateway and takes its ports; nothing runs yet.
+func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog.Logger) (_ *instance, err error) {
+	g := &instance{cfg: cfg, world: w, logger: logger, reg: prometheus.NewRegistry(), ready: make(chan struct{})}
+	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+	if err := g.openLog(ctx, m); err != nil {
+		return nil, err
+	}
+	if g.store, err = influx.Open(filepath.Join(cfg.Data, "influx"), cfg.Influx, g.reg, g.ingest()); err != nil {
+		return nil, err
+	}
+	g.onClose(g.store.Close)
+	if g.centre, err = openCentre(ctx, g.spool.Warnings()); err != nil {
+		return nil, err
+	}
+	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
+		return nil, err
+	}
+	if m.recording == nil {
+		if err := g.openSources(); err != nil {
+			return nil, err
+		}
+	}
+	if g.console, err = console.New(cfg.Console, g.consoleSources(), g.reg, logger); err != nil {
+		return nil, err
+	}
+	g.onClose(g.console.Close)
+	g.centre.observe(g.console.Notify)
+	return g, nil
+}
+
+// followers of the readings, by the names of their positions.
+const (
+	followStore = "influx"
+	followRules = "rules"
+)
+
+func (g *instance) openLog(ctx context.Context, m mode) (err error) {
+	if err := os.MkdirAll(g.cfg.Data, 0o750); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	now := func() time.Time { return g.clock.Now() } // not asked before the first append
+	if m.recording != nil {
+		now = m.recording.Now
+	}
+	g.spool, err = spool.Open(ctx, spool.Options{
+		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now,
+		Followers:  []string{followStore, followRules},
+		Registerer: g.reg, Logger: g.logger,
+	})
+	if err != nil {
+		return err
+	}
+	g.onClose(g.spool.Close)
+	options := intake.Options{
+		Readings: g.spool.Readings(), Letters: g.spool.DeadLetters(),
+		Known: g.world.Known, Strict: g.cfg.Strict, Registerer: g.reg, Logger: g.logger,
+	}
+	if m.recording != nil {
+		m.recording.log = g.spool.Readings()
+		options.Readings, options.Clock = m.recording, m.recording
+	} else {
+		g.clock = intake.NewClock(time.Now, g.spool.Readings().LastReceived())
+		options.Clock = g.clock
+	}
+	g.intake = intake.New(options)
+	return nil
+}
+
+// ingest takes what is written to InfluxDB's own endpoints into the log.
+func (g *instance) ingest() http.Handler {
+	return ingestHandler{intake: func() telemetry.Intake { return g.intake }}
+}
+
+func (g *instance) openSources() (err error) {
+	if g.broker, err = broker.New(g.cfg.Broker, g.intake, g.reg, g.logger); err != nil {
+		return err
+	}
+	g.onClose(func() error { g.broker.Close(); return nil })
+	g.supervisor = newSupervisor(g.intake, g.reg, g.logger)
+	for _, c := range g.cfg.Modbus {
+		line, err := modbus.New(c, g.world.profiles, g.intake, g.reg, g.logger)
+		if err != nil {
+			return fmt.Errorf("modbus %q: %w", c.Name, err)
+		}
+		g.sources = append(g.sources, source{name: "modbus." + c.Name, link: c.Name, run: line.Run})
+	}
+	for _, c := range g.cfg.AIS {
+		receiver, err := ais.New(c, g.intake, g.reg, g.logger)
+		if err != nil {
+			return fmt.Errorf("ais %q: %w", c.Name, err)
+		}
+		g.sources = append(g.sources, source{name: "ais." + c.Name, link: c.Name, run: receiver.Run})
+	}
+	return nil
+}
+
+func (g *instance) onClose(f func() error) { g.closers = append(g.closers, f) }
+
+// close closes what was opened, the last first.
+func (g *instance) close() error {
+	var errs []error
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		errs = append(errs, g.closers[i]())
+	}
+	g.closers = nil
+	return errors.Join(errs...)
+}
+
+// run works until ctx ends, then stops in the order in which readings flow: the
+// sources first, then the followers, then the log. deliver starts what brings
+// readings.
+func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgroup.Group)) (err error) {
+	defer func() { err = errors.Join(err, g.close()) }()
+	behindCtx, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBehind()
+	behind, behindCtx := errgroup.WithContext(behindCtx)
+	g.follow(behindCtx, behind)
+
+	beforeCtx, stopBefore := context.WithCancel(ctx)
+	defer stopBefore()
+	context.AfterFunc(behindCtx, stopBefore) // a follower that fails ends the sources too
+	before, beforeCtx := errgroup.WithContext(beforeCtx)
+	before.Go(func() error { return g.console.Run(beforeCtx) })
+	deliver(beforeCtx, before)
+	close(g.ready)
+
+	failed := before.Wait()
+	stopBehind()
+	return errors.Join(ended(ctx, failed), behind.Wait())
+}
+
+// live starts the sources of a gateway that runs for real.
+func (g *instance) live(ctx context.Context, group *errgroup.Group) {
+	beat := &pulse{name: g.cfg.Gateway, clock: g.clock, log: g.spool.Readings(), last: g.spool.Readings().Last, logger: g.logger}
+	group.Go(func() error {
+		if err := beat.started(ctx, g.downFor()); err != nil {
+			return ended(ctx, fmt.Errorf("write the start to the log: %w", err))
+		}
+		if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), g.world.document); err != nil {
+			return ended(ctx, err)
+		}
+		group.Go(func() error { return g.broker.Run(ctx) })
+		for _, src := range g.sources {
+			group.Go(func() error { return g.supervisor.keep(ctx, src) })
+		}
+		return beat.Run(ctx)
+	})
+}
+
+// downFor is how long the gateway did not write to its log.
+func (g *instance) downFor() time.Duration {
+	last := g.spool.Readings().LastReceived()
+	if last.IsZero() {
+		return 0
+	}
+	return g.clock.Now().Sub(last)
+}
+
+// follow starts the followers of both logs.
+func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
+	readings, warnings := g.spool.Readings(), g.spool.Warnings()
+	group.Go(func() error { return g.store.Run(ctx) })
+	group.Go(func() error {
+		return readings.Follow(ctx, spool.FollowOptions{Name: followStore}, func(ctx context.Context, b *spool.Batch[telemetry.Reading]) error {
+			return g.store.Write(ctx, b.Lines())
+		})
+	})
+	group.Go(func() error { return g.evaluator.Run(ctx) })
+
+	if g.broker != nil {
+		group.Go(func() error { return g.publish(ctx) })
+	}
+	group.Go(func() error {
+		return warnings.Follow(ctx, spool.FollowOptions{Name: "influx"}, transitions(g.storeWarnings))
+	})
+	for _, c := range g.cfg.IOC {
+		recipient := ioc.NewRecipient(c.Name, ioc.NewWebhook(*c.Webhook, version), ioc.Options{Registerer: g.reg, Logger: g.logger})
+		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
+			sender := recipient.Sender(class)
+			group.Go(func() error {
+				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(sender.Accept))
+			})
+		}
+	}
+}
+
+// transitions makes a follower of the warnings log of what takes transitions.
+func transitions(accept func(context.Context, []telemetry.Transition) error) func(context.Context, *spool.Batch[telemetry.Transition]) error {
+	return func(ctx context.Context, b *spool.Batch[telemetry.Transition]) error {
+		records, err := b.Records()
+		if err != nil {
+			return err
+		}
+		return accept(ctx, records)
+	}
+}
+
+func (g *instance) storeWarnings(ctx context.Context, list []telemetry.Transition) error {
+	var lines []byte
+	for i := range list {
+		lines = ioc.Line(lines, &list[i].Warning)
+	}
+	return g.store.Write(ctx, lines)
+}
+
+// publish sends warnings over MQTT, those that last first: the broker has
+// forgotten them.
+func (g *instance) publish(ctx context.Context) error {
+	mqtt := ioc.NewMQTT(g.broker, g.reg)
+	if err := mqtt.Republish(g.centre.Warnings(false)); err != nil {
+		g.logger.Warn("active warnings could not be published again", "error", err)
+	}
+	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: "mqtt"}, transitions(mqtt.Accept))
+}
+
+// reloads puts changed rules, devices and kinds in force when asked to; files
+// with a fault change nothing.
+func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal, load func() (*world, error)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-reload:
+		}
+		w, err := load()
+		if err != nil {
+			g.logger.Error("reload refused, nothing was changed", "faults", err)
+			continue
+		}
+		if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document); err != nil {
+			return ended(ctx, err)
+		}
+		g.world = w
+		g.intake.SetKnown(w.Known)
+		g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+)
+
+func runVerb() verb {
+	var file, dir string
+	return verb{
+		name: "run", args: "[--config gateway.yaml] [--data DIR]",
+		short: "run the gateway until Ctrl-C; without a configuration everything is embedded, on loopback",
+		example: `haidang run
+mosquitto_pub -q 1 -t telemetry/kim-long/river -m '{"level_m":3.62}'
+curl http://127.0.0.1:8080/api/v1/warnings`,
+		flags: func(f *pflag.FlagSet) {
+			f.StringVar(&file, "config", "", "the configuration; SIGHUP reads its rules and devices again")
+			f.StringVar(&dir, "data", "", "folder of everything that is kept (default: that of the configuration, else ./haidang-data)")
+		},
+		run: func(ctx context.Context, env environment, args []string) error {
+			if len(args) > 0 {
+				return usagef("run takes no arguments, only flags: %q", args)
+			}
+			change := func(c *Configuration) {
+				if dir != "" {
+					c.Data = dir
+				}
+			}
+			cfg, w, err := readConfiguration(file, change)
+			if err != nil {
+				return err
+			}
+			logger := newLogger(env.stderr)
+			load := func() (*world, error) {
+				_, w, err := readConfiguration(file, change)
+				return w, err
+			}
+			return serve(ctx, env, cfg, w, load, logger)
+		},
+	}
+}
+
+// newLogger writes what an operator should look at.
+func newLogger(out io.Writer) *slog.Logger {
+	logger := slog.New(slog.NewTextHandler(out, nil))
+	slog.SetDefault(logger) // libraries and packages that were given none
+	return logger
+}
+
+// serve runs a gateway and says where it is to be found.
+func serve(ctx context.Context, env environment, cfg Configuration, w *world, load func() (*world, error), logger *slog.Logger) error {
+	g, err := open(ctx, cfg, w, mode{}, logger)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	fmt.Fprintf(env.stdout, "Hải Đăng %s\n  MQTT      %s\n", version, cfg.Broker.Listen)
+	if at := g.store.Addr(); at != nil {
+		fmt.Fprintf(env.stdout, "  InfluxDB  http://%s/query?db=haidang\n", at)
+	}
+	fmt.Fprintf(env.stdout, "  console   http://%s/\n  data      %s\n", g.console.Addr(), cfg.Data)
+	return g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
+		g.live(ctx, group)
+		if env.reload != nil {
+			group.Go(func() error { return g.reloads(ctx, env.reload, load) })
+		}
+	})
+}
