@@ -94,6 +94,12 @@ func (f folder) match(pattern string) ([]string, error) {
 		return fs.Glob(f.inside, pattern)
 	}
 	names, err := filepath.Glob(f.path(pattern))
+	for i, name := range names {
+		// Relative again, as every name of the folder is.
+		if within, err := filepath.Rel(f.path("."), name); err == nil && !filepath.IsAbs(pattern) {
+			names[i] = within
+		}
+	}
 	sort.Strings(names)
 	return names, err
 }

@@ -28,27 +28,33 @@ curl 'http://127.0.0.1:8080/api/v1/warnings'`,
 			if len(args) > 0 {
 				return usagef("demo takes no arguments, only flags: %q", args)
 			}
-			cfg, w, err := loadConfiguration(folder{inside: demo.Files}, "gateway.yaml", func(c *Configuration) { c.Data = dir })
-			if err != nil {
-				return err
-			}
-			return runDemo(ctx, env, cfg, w, speed)
+			return runDemo(ctx, env, dir, speed, demo.DefaultAddresses())
 		},
 	}
 }
 
-func runDemo(ctx context.Context, env environment, cfg Configuration, w *world, speed float64) error {
+// runDemo runs gateway and field at these addresses.
+func runDemo(ctx context.Context, env environment, dir string, speed float64, at demo.Addresses) error {
+	cfg, w, err := loadConfiguration(folder{inside: demo.Files}, "gateway.yaml", func(c *Configuration) {
+		c.Data = dir
+		c.Broker.Listen, c.Console.Listen, c.Influx.Listen = at.MQTT, at.Console, at.Influx
+		c.AIS[0].Connect, c.Modbus[0].Connect = "listen://"+at.NMEA, "tcp://"+at.Modbus
+		c.IOC[0].Webhook.URL = "http://" + at.IOC + "/warnings"
+	})
+	if err != nil {
+		return err
+	}
 	var g *instance
 	terminal := demo.Terminal{}
 	if file, ok := env.stdout.(*os.File); ok {
 		terminal = demo.TerminalOf(file)
 	}
-	view, err := demo.NewView(env.stdout, terminal, demo.DefaultAddresses(), func() demo.Stats { return g.demoStats() })
+	view, err := demo.NewView(env.stdout, terminal, at, func() demo.Stats { return g.demoStats() })
 	if err != nil {
 		return err
 	}
 	logger := newLogger(view)
-	field, err := demo.New(demo.Config{Speed: speed}, view.Received, logger)
+	field, err := demo.New(demo.Config{Addresses: at, Speed: speed}, view.Received, logger)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 		now = m.recording.Now
 	}
 	g.spool, err = spool.Open(ctx, spool.Options{
-		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now,
+		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now, Scratch: m.recording != nil,
 		Followers:  []string{followStore, followRules},
 		Registerer: g.reg, Logger: g.logger,
 	})

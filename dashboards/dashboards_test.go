@@ -1,0 +1,382 @@
+package dashboards
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.yaml.in/yaml/v3"
+
+	"haidang/gateway/influx"
+	"haidang/gateway/ioc"
+	"haidang/gateway/telemetry"
+)
+
+// A board is a dashboard as far as the tests look into it.
+type board struct {
+	file string
+
+	UID, Title, Description, Timezone string
+	SchemaVersion                     int
+	Panels                            []boardPanel
+	Templating                        struct {
+		List []struct{ Name, Query string }
+	}
+}
+
+type boardPanel struct {
+	ID                       int
+	Type, Title, Description string
+	Datasource               struct{ UID string }
+	GridPos                  struct{ H, W, X, Y int }
+	Targets                  []struct{ Query, ResultFormat string }
+	Options                  struct {
+		Basemap struct {
+			Type   string
+			Config struct{ Src string }
+		}
+	}
+	FieldConfig struct {
+		Defaults  struct{ Unit string }
+		Overrides []struct {
+			Properties []struct {
+				ID    string
+				Value any
+			}
+		}
+	}
+}
+
+// units are all units of the panel: of all fields and of single columns.
+func (p *boardPanel) units() []string {
+	units := []string{p.FieldConfig.Defaults.Unit}
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			if property.ID == "unit" {
+				units = append(units, fmt.Sprint(property.Value))
+			}
+		}
+	}
+	return units
+}
+
+func load(t *testing.T) []board {
+	t.Helper()
+	files, err := filepath.Glob("provisioning/dashboards/haidang/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dashboards: %v", err)
+	}
+	var boards []board
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := board{file: filepath.Base(file)}
+		if err := json.Unmarshal(text, &b); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		boards = append(boards, b)
+	}
+	return boards
+}
+
+// The time range of the tests: a day of last year's flood.
+func testRange() (from, to time.Time) {
+	to = time.Date(2025, 10, 27, 14, 0, 0, 0, time.UTC)
+	return to.Add(-24 * time.Hour), to
+}
+
+// replaced puts in what Grafana puts in, with all sites and devices chosen.
+func replaced(query string) string {
+	from, to := testRange()
+	return strings.NewReplacer(
+		"$timeFilter", fmt.Sprintf("time >= %dms and time <= %dms", from.UnixMilli(), to.UnixMilli()),
+		"${__from}", fmt.Sprint(from.UnixMilli()), "${__to}", fmt.Sprint(to.UnixMilli()),
+		"$__interval", "1m",
+		"/^$site$/", "/^(kim-long|phu-oc|nam-dong|mmsi-574990001|mmsi-574990002)$/", "/^$device$/", "/^.*$/",
+	).Replace(query)
+}
+
+// samples are readings as the log writes them, and warnings.
+func samples() []byte {
+	from, to := testRange()
+	var b bytes.Buffer
+	line := func(at time.Time, kind, device, fields string) {
+		fmt.Fprintf(&b, "%s,device=%s,site=%s %s %d\n", kind, device, device, fields, at.UnixNano())
+	}
+	for at := from; at.Before(to); at = at.Add(time.Hour) {
+		line(at, "river", "kim-long", `level_m=3.62,quality="good"`)
+		line(at, "river", "phu-oc", `level_m=4.97,quality="suspect"`)
+		line(at, "rain", "nam-dong", `rain_1h_mm=104.6,rain_24h_mm=512,quality="good"`)
+		line(at, "position", "mmsi-574990001", `lat=16.6,lon=107.9,speed_kn=6.1,course_deg=45,quality="good"`)
+		line(at, "position", "mmsi-574990002", `lat=16.7,lon=108,quality="good"`) // says neither speed nor course
+	}
+	line(to.Add(-time.Minute), "river", "kim-long", `level_m=99,quality="bad"`) // not in the graphs
+	line(from.Add(-48*time.Hour), "link", "kim-long", `up=0,cause_text="i/o timeout",quality="good"`)
+	line(from, "link", "phu-oc", `up=1,quality="good"`)
+	w := telemetry.Warning{ID: "a", N: 1, Rule: "flood-level", Device: "kim-long", Site: "kim-long", State: telemetry.Active, Severity: telemetry.Severe, At: from.Add(-72 * time.Hour)}
+	lines := ioc.Line(b.Bytes(), &w)
+	w.ID, w.Device, w.Site, w.At = "b", "phu-oc", "phu-oc", from.Add(time.Hour)
+	lines = ioc.Line(lines, &w)
+	w.N, w.State, w.At = 2, telemetry.Cleared, from.Add(2*time.Hour)
+	return ioc.Line(lines, &w)
+}
+
+// serve runs the embedded engine with the samples and returns its URL.
+func serve(t *testing.T) string {
+	t.Helper()
+	cfg := influx.DefaultConfig()
+	cfg.Listen, cfg.MinFree = "127.0.0.1:0", 1
+	store, err := influx.Open(t.TempDir(), cfg, prometheus.NewRegistry(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- store.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := store.Write(t.Context(), samples()); err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + store.Addr().String()
+}
+
+// ask sends a query as Grafana does, and returns the series.
+func ask(t *testing.T, base, query string) ([]influx.Series, error) {
+	t.Helper()
+	response, err := http.Get(base + "/query?" + url.Values{"db": {influx.Database}, "epoch": {"ms"}, "q": {query}}.Encode())
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var answer struct {
+		Error   string
+		Results []struct {
+			Error  string
+			Series []influx.Series
+		}
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return nil, err
+	}
+	if len(answer.Results) != 1 || answer.Error+answer.Results[0].Error != "" {
+		return nil, fmt.Errorf("%s: %+v", response.Status, answer)
+	}
+	return answer.Results[0].Series, nil
+}
+
+func TestQueriesReturnRows(t *testing.T) {
+	base := serve(t)
+	for _, d := range load(t) {
+		queries := map[string]string{}
+		for _, v := range d.Templating.List {
+			queries["variable "+v.Name] = v.Query
+		}
+		for _, p := range d.Panels {
+			queries[fmt.Sprintf("panel %d %s", p.ID, p.Title)] = p.Targets[0].Query
+		}
+		for name, query := range queries {
+			series, err := ask(t, base, replaced(query))
+			if err != nil || !filled(series) {
+				t.Errorf("%s, %s: %v, %d series, want rows with a value: %s", d.file, name, err, len(series), replaced(query))
+			}
+		}
+	}
+}
+
+// filled reports whether there is a row with something besides its time.
+func filled(series []influx.Series) bool {
+	for _, s := range series {
+		for _, row := range s.Values {
+			if slices.ContainsFunc(row[1:], func(cell any) bool { return cell != nil }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestWhatStands holds the queries of what was written long before the range to
+// what they are to say.
+func TestWhatStands(t *testing.T) {
+	base := serve(t)
+	seen := map[string]bool{}
+	wants := map[string]string{
+		"table Cảnh báo đang hiệu lực":      "kim-long flood-level kim-long 3 active 1 a",
+		"stat Cảnh báo đang hiệu lực":       "1",
+		"stat Mức cao nhất":                 "3",
+		"state-timeline Diễn biến cảnh báo": "kim-long flood-level 3; phu-oc flood-level 3; phu-oc flood-level 0",
+		"table Kết nối đang mất":            "kim-long kim-long i/o timeout",
+		"stat Kết nối đang mất":             "1",
+		"state-timeline Kết nối":            "kim-long 0; phu-oc 1",
+		"table Mực nước mới nhất":           "kim-long kim-long 99 bad; phu-oc phu-oc 4.97 suspect",
+		"stat Trạm Kim Long (sông Hương)":   "kim-long 3.62",
+		"stat Tàu nghe được":                "2",
+		"table Đội tàu":                     "mmsi-574990001 mmsi-574990001 16.6 107.9 6.1 45; mmsi-574990002 mmsi-574990002 16.7 108 <nil> <nil>",
+	}
+	for _, d := range load(t) {
+		for _, p := range d.Panels {
+			name := p.Type + " " + p.Title
+			want, ok := wants[name]
+			if !ok {
+				continue
+			}
+			series, err := ask(t, base, replaced(p.Targets[0].Query))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := shown(series); got != want {
+				t.Errorf("%s, %s shows %q, want %q", d.file, name, got, want)
+			}
+			seen[name] = true
+		}
+	}
+	if len(seen) != len(wants) {
+		t.Errorf("only the panels %v were found, want all of %v", seen, wants)
+	}
+}
+
+// shown writes rows as Grafana's table: tags, then columns, without the time.
+func shown(series []influx.Series) string {
+	var rows []string
+	for _, s := range series {
+		var tags []string
+		for _, key := range []string{"device", "rule", "site"} {
+			if s.Tags[key] != "" {
+				tags = append(tags, s.Tags[key])
+			}
+		}
+		for _, row := range s.Values {
+			cells := slices.Clone(tags)
+			for _, cell := range row[1:] {
+				cells = append(cells, fmt.Sprint(cell))
+			}
+			rows = append(rows, strings.Join(cells, " "))
+		}
+	}
+	return strings.Join(rows, "; ")
+}
+
+func TestForm(t *testing.T) {
+	uids := map[string]bool{}
+	core := []string{"timeseries", "stat", "table", "state-timeline", "geomap"}
+	for _, d := range load(t) {
+		if d.UID == "" || len(d.UID) > 40 || uids[d.UID] {
+			t.Errorf("%s: uid %q is empty, longer than 40 or there twice", d.file, d.UID)
+		}
+		uids[d.UID] = true
+		if d.SchemaVersion > 37 || d.Timezone != "Asia/Ho_Chi_Minh" || d.Title == "" || d.Description == "" {
+			t.Errorf("%s: schemaVersion %d, timezone %q, title %q, description %q", d.file, d.SchemaVersion, d.Timezone, d.Title, d.Description)
+		}
+		taken := map[[2]int]string{}
+		ids := map[int]bool{}
+		for _, p := range d.Panels {
+			if p.ID == 0 || ids[p.ID] {
+				t.Errorf("%s, %s: id %d is 0 or there twice", d.file, p.Title, p.ID)
+			}
+			ids[p.ID] = true
+			if !slices.Contains(core, p.Type) || p.Datasource.UID != "haidang" || p.Title == "" || p.Description == "" || p.FieldConfig.Defaults.Unit == "" {
+				t.Errorf("%s, panel %d: type %q, data source %q, title %q, description %q, unit %q", d.file, p.ID, p.Type, p.Datasource.UID, p.Title, p.Description, p.FieldConfig.Defaults.Unit)
+			}
+			if p.Type == "geomap" && (p.Options.Basemap.Type != "geojson" || p.Options.Basemap.Config.Src != "public/maps/countries.geojson") {
+				t.Errorf("%s, %s: the base map is %+v", d.file, p.Title, p.Options.Basemap)
+			}
+			for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+				for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+					if x > 23 || taken[[2]int{x, y}] != "" {
+						t.Fatalf("%s: %s lies outside or on %s", d.file, p.Title, taken[[2]int{x, y}])
+					}
+					taken[[2]int{x, y}] = p.Title
+				}
+			}
+		}
+	}
+}
+
+func TestProvisioning(t *testing.T) {
+	var sources struct {
+		APIVersion  int `yaml:"apiVersion"`
+		Datasources []struct {
+			Name, UID, Type, Access, URL, Database string
+			IsDefault                              bool `yaml:"isDefault"`
+			Editable                               bool
+			JSONData                               struct {
+				Version      string
+				DBName       string `yaml:"dbName"`
+				HTTPMode     string `yaml:"httpMode"`
+				TimeInterval string `yaml:"timeInterval"`
+			} `yaml:"jsonData"`
+		}
+	}
+	strict(t, "provisioning/datasources/haidang.yaml", &sources)
+	if sources.APIVersion != 1 || len(sources.Datasources) != 1 {
+		t.Fatalf("data sources: %+v", sources)
+	}
+	s := sources.Datasources[0]
+	if s.UID != "haidang" || s.Type != "influxdb" || s.Access != "proxy" || s.JSONData.Version != "InfluxQL" ||
+		s.URL != "http://"+influx.DefaultConfig().Listen || s.Database != influx.Database || s.JSONData.DBName != influx.Database {
+		t.Errorf("data source: %+v", s)
+	}
+
+	var providers struct {
+		APIVersion int `yaml:"apiVersion"`
+		Providers  []struct {
+			Name, Folder, Type string
+			OrgID              int    `yaml:"orgId"`
+			FolderUID          string `yaml:"folderUid"`
+			DisableDeletion    bool   `yaml:"disableDeletion"`
+			AllowUIUpdates     bool   `yaml:"allowUiUpdates"`
+			UpdateSeconds      int    `yaml:"updateIntervalSeconds"`
+			Options            struct {
+				Path             string
+				FoldersFromFiles bool `yaml:"foldersFromFilesStructure"`
+			}
+		}
+	}
+	strict(t, "provisioning/dashboards/haidang.yaml", &providers)
+	if providers.APIVersion != 1 || len(providers.Providers) != 1 || providers.Providers[0].Type != "file" || providers.Providers[0].OrgID != 1 {
+		t.Fatalf("providers: %+v", providers)
+	}
+	path := os.Expand(providers.Providers[0].Options.Path, func(name string) string {
+		return map[string]string{"GF_PATHS_PROVISIONING": "provisioning"}[name]
+	})
+	if files, err := os.ReadDir(path); err != nil || len(files) != len(load(t)) {
+		t.Errorf("the provider's folder %q has %d files: %v", path, len(files), err)
+	}
+}
+
+func strict(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(into); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	if err := decoder.Decode(into); err != io.EOF {
+		t.Errorf("%s: more than one document: %v", file, err)
+	}
+}
