@@ -1,0 +1,198 @@
+package console
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"haidang/gateway/telemetry"
+)
+
+const anyQuery = "*"
+
+// A route is one path of the console: its methods, the query parameters it
+// knows, and what answers. An error that answers returns is written as a
+// problem.
+type route struct {
+	path    string // as of http.ServeMux, without a method
+	method  string // GET serves HEAD as well
+	query   []string
+	answers func(w http.ResponseWriter, r *http.Request) error
+}
+
+func (c *Console) routes(reg Registry) []route {
+	routes := []route{
+		{"/{$}", http.MethodGet, nil, c.home},
+		{"/assets/{name}", http.MethodGet, nil, c.asset},
+		{"/healthz", http.MethodGet, nil, c.healthz},
+		{"/readyz", http.MethodGet, nil, c.readyz},
+		{"/metrics", http.MethodGet, []string{anyQuery}, metrics(reg)},
+		{"/api/v1/events", http.MethodGet, nil, c.events},
+		{"/api/v1/warnings", http.MethodGet, []string{"state", "device", "rule", "severity"}, c.warnings},
+		{"/api/v1/warnings/{id}", http.MethodGet, nil, c.warning},
+	}
+	if c.sources.Act != nil {
+		for _, deed := range []telemetry.Deed{telemetry.Ack, telemetry.Shelve, telemetry.Unshelve, telemetry.Comment} {
+			routes = append(routes, route{"/api/v1/warnings/{id}/" + string(deed), http.MethodPost, nil, c.act(deed)})
+		}
+	}
+	if c.sources.Devices != nil {
+		routes = append(routes, route{"/api/v1/devices", http.MethodGet, nil, list("devices", c.sources.Devices)})
+	}
+	if c.sources.Rules != nil {
+		routes = append(routes, route{"/api/v1/rules", http.MethodGet, nil, list("rules", c.sources.Rules)})
+	}
+	if c.sources.DeadLetters != nil {
+		routes = append(routes, route{"/api/v1/deadletters", http.MethodGet, []string{"limit"}, c.deadLetters})
+	}
+	return routes
+}
+
+// handler joins the routes and what stands before them all.
+func (c *Console) handler(host string, reg Registry) http.Handler {
+	requests := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "haidang_console_requests_total", Help: "Requests by path and class of status."}, []string{"path", "status"})
+	mux := http.NewServeMux()
+	for _, r := range append(c.routes(reg), route{"/", "", []string{anyQuery}, unknownPath}) {
+		mux.Handle(r.path, c.serve(r, requests))
+	}
+	origins := http.NewCrossOriginProtection()
+	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problemf(http.StatusForbidden, "", "changes are not taken from pages of another origin").write(w)
+	}))
+	return secured(host, origins.Handler(mux))
+}
+
+func (c *Console) serve(route route, requests *prometheus.CounterVec) http.Handler {
+	path := strings.TrimSuffix(route.path, "{$}")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		counted := &statusWriter{ResponseWriter: w}
+		defer func() { requests.WithLabelValues(path, counted.class()).Inc() }()
+		err := route.check(counted, r)
+		if err == nil {
+			err = route.answers(counted, r)
+		}
+		if err == nil {
+			return
+		}
+		p, ok := errors.AsType[*problem](err)
+		if !ok {
+			c.log.Error("a request cannot be answered", "path", path, "error", err)
+			p = problemf(http.StatusInternalServerError, "", "the gateway could not answer; its log says why")
+		}
+		p.write(counted)
+	})
+}
+
+// check refuses methods and query parameters that the route does not know.
+func (route *route) check(w http.ResponseWriter, r *http.Request) error {
+	allowed := route.method
+	if allowed == http.MethodGet {
+		allowed = "GET, HEAD"
+	}
+	if route.method != "" && !slices.Contains(strings.Split(allowed, ", "), r.Method) {
+		w.Header().Set("Allow", allowed)
+		return problemf(http.StatusMethodNotAllowed, "", "%s does not take %s; expected %s", r.URL.Path, r.Method, allowed)
+	}
+	if slices.Contains(route.query, anyQuery) {
+		return nil
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return problemf(http.StatusBadRequest, "", "the query cannot be read: %v", err)
+	}
+	for name, values := range query {
+		if !slices.Contains(route.query, name) {
+			return problemf(http.StatusBadRequest, name, "there is no query parameter %q; expected %s", name, oneOf(route.query))
+		}
+		if len(values) > 1 {
+			return problemf(http.StatusBadRequest, name, "query parameter %q is there %d times; expected once", name, len(values))
+		}
+	}
+	return nil
+}
+
+func oneOf(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return "one of " + strings.Join(names, ", ")
+}
+
+func unknownPath(_ http.ResponseWriter, r *http.Request) error {
+	return problemf(http.StatusNotFound, "", "there is no %s here", r.URL.Path)
+}
+
+func metrics(reg prometheus.Gatherer) func(http.ResponseWriter, *http.Request) error {
+	h := promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return func(w http.ResponseWriter, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	}
+}
+
+// secured refuses foreign Host headers and tells browsers to be strict. A page
+// of the internet whose name resolves to 127.0.0.1 (DNS rebinding) still sends
+// its own name in Host.
+func secured(host string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		if !ours(r.Host, host) {
+			problemf(http.StatusMisdirectedRequest, "", "Host %q is not this gateway; expected localhost, 127.0.0.1 or [::1]", r.Host).write(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ours reports whether a Host header names this gateway. The port is not looked
+// at: it may have been forwarded.
+func ours(header, host string) bool {
+	name := header
+	if n, _, err := net.SplitHostPort(header); err == nil {
+		name = n
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	switch strings.ToLower(name) {
+	case "localhost", "127.0.0.1", "::1", "": // none: HTTP/1.0, which no browser speaks
+		return true
+	}
+	return strings.EqualFold(name, host)
+}
+
+// A statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader notes the status.
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *statusWriter) class() string {
+	switch w.status / 100 {
+	case 3:
+		return "3xx"
+	case 4:
+		return "4xx"
+	case 5:
+		return "5xx"
+	}
+	return "2xx"
+}

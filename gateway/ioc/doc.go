@@ -1,0 +1,46 @@
+// Package ioc takes warnings out of the gateway, to the operations centre
+// (IOC) and to everyone else who asked for them. There is one file per
+// protocol: webhook.go, mqtt.go and influx.go.
+//
+// # Contract
+//
+// What leaves is telemetry.Warning as JSON, the same object on the webhook, on
+// MQTT and in the API. The key id/n names one transition of one warning; n
+// grows by one with each transition and tells what is newer.
+//
+// A Recipient gets every transition that is addressed to it, at least once,
+// and is called again until it answers with a 2xx status. It has one Sender
+// for each Class, and each Sender is one follower of the warnings log with a
+// durable position of its own, so that neither another recipient nor a backlog
+// of lesser warnings stands in the way of a grave one.
+//
+//   - Within a class the transitions of one device are delivered in the order
+//     of the log; several devices are served at the same time.
+//   - The classes of a recipient share what was delivered. A transition that is
+//     older than one already delivered of the same warning is skipped and
+//     counted as superseded; one that was delivered already is a duplicate.
+//     This memory is bounded and does not outlive the process: after a restart
+//     a recipient can see a key again or an older n, and drops it.
+//   - Transitions in state pending are never sent.
+//   - A warning that the recipient alone refuses (400, 413, 415 or 422, while it
+//     accepts others) is set aside after GiveUpAttempts and GiveUpAfter, because
+//     otherwise it would hold back all that follow. When nothing is accepted,
+//     nothing is given up.
+//
+// # Webhook
+//
+// One POST per transition with Content-Type application/json and the headers
+//
+//	Idempotency-Key: kim-long-flood-3f9a2c1b/2
+//	User-Agent: haidang/1.0
+//	X-Haidang-Signature: t=1761546600,v1=5257a8...
+//
+// The signature is there when a secret is configured. v1 is the HMAC-SHA256,
+// in lower-case hexadecimal and keyed with the secret, of the decimal Unix time
+// t, a full stop and the body as it was sent. A receiver computes the same,
+// compares in constant time, and refuses a t that is more than some minutes
+// away from its own clock, so that a recorded request cannot be played again.
+//
+// Any 2xx status accepts, whatever the body holds and however long it takes.
+// Redirects are not followed: a warning goes where the configuration says.
+package ioc

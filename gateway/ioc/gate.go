@@ -1,0 +1,90 @@
+package ioc
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// A gate holds back every attempt at a recipient that does not answer well. A
+// failure closes it for a while that doubles with each further one; a success
+// opens it. So a recipient that is down is called by a few, now and then,
+// however many warnings wait.
+type gate struct {
+	first, max time.Duration
+
+	mu       sync.Mutex
+	failures int       // in a row
+	closedAt time.Time // when the last failure closed the gate
+	until    time.Time // the gate is closed until then
+	held     time.Time // the recipient asked for quiet until then; a success does not change it
+}
+
+// wait returns when the gate is open.
+func (g *gate) wait(ctx context.Context) error {
+	for {
+		pause := g.closedFor()
+		if pause <= 0 {
+			return ctx.Err()
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+func (g *gate) closedFor() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return max(time.Until(g.until), time.Until(g.held))
+}
+
+// failed closes the gate after an attempt that began at a time. Attempts that
+// were under way together count as one failure.
+func (g *gate) failed(began time.Time, after time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if hold := now.Add(after); after > 0 && hold.After(g.held) {
+		g.held = hold
+	}
+	if began.Before(g.closedAt) {
+		return
+	}
+	g.failures++
+	g.closedAt = now
+	g.until = now.Add(pause(g.first, g.max, g.failures))
+}
+
+func (g *gate) succeeded() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failures = 0
+	g.until = time.Time{}
+}
+
+// pause returns how long to wait after the n-th failure, from 1: first, doubled
+// each time up to max, less up to a half by chance so that many do not knock at
+// once.
+func pause(first, max time.Duration, n int) time.Duration {
+	d := max
+	if n < 32 {
+		if doubled := first << (n - 1); doubled > 0 && doubled < max {
+			d = doubled
+		}
+	}
+	return d - rand.N(d/2+1)
+}
+
+// sleep waits for d, or returns why the context ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
