@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -152,12 +154,23 @@ func loadConfiguration(in folder, name string, change func(*Configuration)) (Con
 	// repeat the fault in other words.
 	faults = append(faults, unsaid(faults, doc.Locate(cfg.validate(w)))...)
 	if len(faults) > 0 {
-		sort.SliceStable(faults, func(i, j int) bool {
-			return faults[i].File == faults[j].File && faults[i].Line < faults[j].Line
-		})
+		inOrder(faults)
 		return cfg, nil, faults
 	}
 	return cfg, w, nil
+}
+
+// inOrder sorts faults by line within each file, the files as they first came.
+func inOrder(faults config.Faults) {
+	rank := map[string]int{}
+	for _, f := range faults {
+		if _, ok := rank[f.File]; !ok {
+			rank[f.File] = len(rank)
+		}
+	}
+	slices.SortStableFunc(faults, func(a, b config.Fault) int {
+		return cmp.Or(rank[a.File]-rank[b.File], a.Line-b.Line)
+	})
 }
 
 // unsaid returns those of more whose line has no fault yet.

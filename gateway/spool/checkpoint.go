@@ -1,0 +1,102 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	checkpointChunk   = 256 << 10
+	maxCheckpoints    = 1 << 30 // bytes of all checkpoints
+	checkpointSubject = "$O." + bucketObjects + ".C."
+)
+
+// SaveCheckpoint stores what a follower made of the log, under a name, in place
+// of what was there: after a crash there is either the old one or the new one,
+// whole. It is on disk when SaveCheckpoint returns.
+func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) error {
+	objects, err := s.objects(ctx)
+	if err != nil {
+		return err
+	}
+	meta := jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: checkpointChunk}}
+	if _, err := objects.Put(ctx, meta, bytes.NewReader(blob)); err != nil {
+		return fmt.Errorf("save checkpoint %q of %d bytes: %w", name, len(blob), err)
+	}
+	return nil
+}
+
+// LoadCheckpoint returns what was saved last under the name, nil when there is
+// nothing. A checkpoint that is damaged (its SHA-256 differs) is an error.
+func (s *Spool) LoadCheckpoint(ctx context.Context, name string) ([]byte, error) {
+	objects, err := s.objects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	blob, err := objects.GetBytes(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+	}
+	if blob == nil {
+		blob = []byte{}
+	}
+	return blob, nil
+}
+
+func (s *Spool) objects(ctx context.Context) (jetstream.ObjectStore, error) {
+	objects, err := s.current().append.ObjectStore(ctx, bucketObjects)
+	if err != nil {
+		return nil, fmt.Errorf("open the checkpoints: %w", err)
+	}
+	return objects, nil
+}
+
+// sweepCheckpoints makes the bucket and removes the pieces of checkpoints that
+// a crash has left behind.
+func (s *Spool) sweepCheckpoints(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	objects, err := s.link.append.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+		Bucket: bucketObjects, Description: "haidang: checkpoints of followers",
+		MaxBytes: maxCheckpoints, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
+	})
+	if err != nil {
+		return fmt.Errorf("open the checkpoints: %w", err)
+	}
+	if s.config.URL != "" {
+		return nil // another machine may be saving one
+	}
+	whole := map[string]bool{}
+	list, err := objects.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return fmt.Errorf("list the checkpoints: %w", err)
+	}
+	for _, object := range list {
+		whole[checkpointSubject+object.NUID] = true
+	}
+	stream, err := s.link.append.Stream(ctx, "OBJ_"+bucketObjects)
+	if err != nil {
+		return fmt.Errorf("open the checkpoints: %w", err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(checkpointSubject+">"))
+	if err != nil {
+		return fmt.Errorf("list the pieces of the checkpoints: %w", err)
+	}
+	for subject := range info.State.Subjects {
+		if whole[subject] || !strings.HasPrefix(subject, checkpointSubject) {
+			continue
+		}
+		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+			return fmt.Errorf("remove the rest of a checkpoint: %w", err)
+		}
+	}
+	return nil
+}

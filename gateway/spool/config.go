@@ -1,0 +1,104 @@
+package spool
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"haidang/gateway/telemetry"
+)
+
+// What happens when the readings have reached their bound.
+const (
+	Refuse     = "refuse"      // new readings are refused; sources get no acknowledgement
+	DropOldest = "drop_oldest" // the oldest go; followers that had not read them count a gap
+)
+
+// Bounds that are not configured.
+const (
+	MaxFrameBytes = 512 << 10 // lines of one frame; so also the longest line
+	MaxQueueBytes = 32 << 20  // queued in each log before AppendAsync blocks
+
+	defaultMaxBytes  = 8 << 30
+	smallestMaxBytes = 4 << 20
+	defaultMaxAge    = 60 * 24 * time.Hour
+	smallestMaxAge   = time.Second
+
+	warningsMaxBytes = 1 << 30
+	warningsMaxAge   = 3 * 366 * 24 * time.Hour
+	lettersMaxBytes  = 64 << 20
+	lettersMaxAge    = 90 * 24 * time.Hour
+)
+
+// Config is the part "spool" of the configuration.
+type Config struct {
+	// MaxBytes bounds the readings on disk. Default: the smaller of 8 GiB and
+	// half the free disk. At least 4 MiB.
+	MaxBytes telemetry.Size `yaml:"max_bytes"`
+	// MaxAge bounds how long readings wait for a follower. Default 60d.
+	MaxAge telemetry.Duration `yaml:"max_age"`
+	// Full says what happens at the bound: refuse (default) or drop_oldest.
+	Full string `yaml:"full"`
+	// URL is that of an external NATS JetStream cluster, such as
+	// nats://a:4222,nats://b:4222. Empty: embedded.
+	URL string `yaml:"url"`
+	// Replicas is how many servers of the cluster keep each frame: 1 to 5,
+	// default 3. It means nothing without URL.
+	Replicas int `yaml:"replicas"`
+}
+
+// Validate returns everything that is wrong with the configuration.
+func (c Config) Validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	if c.MaxBytes != 0 && c.MaxBytes < smallestMaxBytes {
+		faults = append(faults, telemetry.Faultf("max_bytes", "max_bytes %s is below 4MiB", c.MaxBytes))
+	}
+	if c.MaxAge != 0 && c.MaxAge.Std() < smallestMaxAge {
+		faults = append(faults, telemetry.Faultf("max_age", "max_age %s is below 1s", c.MaxAge))
+	}
+	switch c.Full {
+	case "", Refuse, DropOldest:
+	default:
+		faults = append(faults, telemetry.Faultf("full", "full %q is not one of refuse, drop_oldest", c.Full))
+	}
+	if c.Replicas < 0 || c.Replicas > 5 {
+		faults = append(faults, telemetry.Faultf("replicas", "replicas %d is not in 1..5", c.Replicas))
+	}
+	if c.URL == "" {
+		return faults
+	}
+	for one := range strings.SplitSeq(c.URL, ",") {
+		u, err := url.Parse(strings.TrimSpace(one))
+		if err != nil || u.Host == "" {
+			faults = append(faults, telemetry.Faultf("url", "url %q is not like nats://host:4222", one))
+			continue
+		}
+		switch u.Scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			faults = append(faults, telemetry.Faultf("url", "url %q: scheme %q is not one of nats, tls, ws, wss", one, u.Scheme))
+		}
+	}
+	return faults
+}
+
+// withDefaults fills in what was left out; freeBytes is what the readings may
+// count on: the free disk and what they occupy already.
+func (c Config) withDefaults(freeBytes int64) Config {
+	if c.MaxBytes == 0 {
+		c.MaxBytes = max(min(defaultMaxBytes, telemetry.Size(freeBytes/2)), smallestMaxBytes)
+	}
+	if c.MaxAge == 0 {
+		c.MaxAge = telemetry.Duration(defaultMaxAge)
+	}
+	if c.Full == "" {
+		c.Full = Refuse
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 3
+	}
+	if c.URL == "" {
+		c.Replicas = 1
+	}
+	return c
+}

@@ -1,0 +1,51 @@
+// Package spool is the durable log of Hải Đăng: what sources deliver is on disk
+// before it is acknowledged, and each follower reads it at its own pace.
+//
+// There are three logs: readings, warnings and dead letters. The unit of
+// writing, syncing and delivery is the frame: a receipt time and up to 512 KiB
+// of lines. Producers hand over records; a committer for each log collects what
+// is queued into one frame (group commit), writes it and calls the producers
+// back when it is on disk. A follower gets batches of frames in order until it
+// accepts them; its position is stored, so that after a crash it goes on from
+// there. Delivery is at least once.
+//
+// # What the logs hold
+//
+// Readings are InfluxDB line protocol, one reading a line, as AppendReading
+// writes them. Warnings and dead letters are JSON, one record a line. A line
+// never contains a line break: in a word of a reading it becomes a space.
+//
+// The readings are emptied up to the slowest of Options.Followers, warnings are
+// kept for three years, dead letters for 90 days. Each log is bounded by size
+// as well.
+//
+// # Log time
+//
+// The receipt time of a frame is taken when the frame is closed, so it is never
+// before the arrival of a record in it, and it never decreases: when the clock
+// steps back, log time goes on from where it was at the clock's pace until the
+// clock has caught up, also across a restart.
+//
+// # What lies on the disk
+//
+// The logs are streams of NATS JetStream, embedded in this process (or of an
+// external cluster with Config.URL, and then nothing lies here):
+//
+//	<Dir>/lock                                  flock, the process id of the owner
+//	<Dir>/jetstream/$G/streams/READINGS         subject readings.0
+//	<Dir>/jetstream/$G/streams/WARNINGS         subject warnings.0
+//	<Dir>/jetstream/$G/streams/DEAD_LETTERS     subject dead_letters.0
+//	<Dir>/jetstream/$G/streams/KV_POSITIONS     key <log>.<follower>: sequence, decimal
+//	<Dir>/jetstream/$G/streams/OBJ_CHECKPOINTS  one object for each checkpoint
+//
+// The last part of a subject is the partition, always 0 so far. A message is a
+// frame: its payload is the lines and nothing else, so that any NATS tool shows
+// it and InfluxDB takes it as it is. What else a frame needs is in one header:
+//
+//	Haidang-Frame: 1 <receipt time, Unix ns> <lines> <lines of the log's own kinds>
+//
+// where 1 is the version. It is a header and not a first line because the
+// payload then needs no cutting on its way to the store. Every frame is synced
+// (SyncAlways): with JetStream's default of two minutes a power cut loses
+// acknowledged records.
+package spool

@@ -1,0 +1,290 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// positionPause is between two writings of the positions; with a slow disk it
+// is longer, so that they take at most a tenth of its time.
+const positionPause = 200 * time.Millisecond
+
+// A position is how far a follower has come.
+type position struct {
+	seq      uint64
+	received int64  // receipt time of that frame, Unix ns; 0 when not known
+	stored   uint64 // the sequence that is on disk
+	taken    int64  // receipt time of what a manual follower took last
+}
+
+type followerKey struct{ log, name string }
+
+// positions keeps the positions of the followers, in memory and on disk.
+type positions struct {
+	spool *Spool
+
+	mu   sync.Mutex
+	at   map[followerKey]*position
+	wake chan struct{} // capacity 1
+}
+
+func openPositions(ctx context.Context, s *Spool) (*positions, error) {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	p := &positions{spool: s, at: map[followerKey]*position{}, wake: make(chan struct{}, 1)}
+	kv, err := s.link.append.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: bucketKV, Description: "haidang: positions of followers", History: 1,
+		MaxBytes: 16 << 20, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the positions of the followers: %w", err)
+	}
+	keys, err := kv.Keys(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, fmt.Errorf("list the positions of the followers: %w", err)
+	}
+	for _, key := range keys {
+		if err := p.load(ctx, kv, key); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string) error {
+	entry, err := kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read position %s: %w", key, err)
+	}
+	log, encoded, _ := strings.Cut(key, ".")
+	name := decodeKey(encoded)
+	var c *core
+	for _, one := range p.spool.cores() {
+		if one.name == log {
+			c = one
+		}
+	}
+	if c == nil || c == p.spool.readings.core && !p.spool.known(name) {
+		if err := kv.Purge(ctx, key); err != nil {
+			return fmt.Errorf("forget position %s: %w", key, err)
+		}
+		return nil
+	}
+	seq, err := strconv.ParseUint(string(entry.Value()), 10, 64)
+	if err != nil {
+		return fmt.Errorf("position %s: %q is not a sequence", key, entry.Value())
+	}
+	if last := c.last.Load(); seq > last {
+		p.spool.logger.Warn("a follower had read frames that the log has lost", "follower", name, "log", log, "frames", seq-last)
+		seq = last
+	}
+	p.at[followerKey{log, name}] = &position{seq: seq, stored: seq}
+	return nil
+}
+
+// known tells whether a follower's position on the readings is kept.
+func (s *Spool) known(name string) bool {
+	if s.options.Followers == nil {
+		return true
+	}
+	for _, one := range s.options.Followers {
+		if one == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *positions) get(key followerKey) position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := p.at[key]; at != nil {
+		return *at
+	}
+	return position{}
+}
+
+// all returns a copy of the positions.
+func (p *positions) all() map[followerKey]position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make(map[followerKey]position, len(p.at))
+	for key, at := range p.at {
+		out[key] = *at
+	}
+	return out
+}
+
+// take notes what a manual follower has taken.
+func (p *positions) take(key followerKey, received int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of(key).taken = received
+}
+
+// of returns the position to change. p.mu is held.
+func (p *positions) of(key followerKey) *position {
+	at := p.at[key]
+	if at == nil {
+		at = &position{}
+		p.at[key] = at
+	}
+	return at
+}
+
+// move moves a position forward. received is 0 for that of take.
+func (p *positions) move(key followerKey, seq uint64, received int64) {
+	p.mu.Lock()
+	at := p.of(key)
+	if received == 0 {
+		received = at.taken
+	}
+	moved := seq > at.seq
+	if moved {
+		at.seq, at.received = seq, received
+	}
+	p.mu.Unlock()
+	if !moved {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keep stores the positions that moved, at a measured pace, and at the end.
+func (p *positions) keep() {
+	for failures := 0; ; {
+		select {
+		case <-p.wake:
+		case <-p.spool.idle:
+			ctx, cancel := context.WithTimeout(context.Background(), askPatience)
+			defer cancel()
+			if err := p.store(ctx); err != nil {
+				p.spool.logger.Warn("store the positions at the end; some frames will be delivered again", "error", err)
+			}
+			return
+		}
+		begin := time.Now()
+		link := p.spool.current()
+		pause := positionPause
+		if err := p.store(p.spool.life); err != nil {
+			p.spool.metrics.positionErrors.Inc()
+			if failures++; failures >= 3 && isBroken(err) {
+				p.spool.heal(p.spool.life, link)
+			}
+			pause = restAtMost
+			p.again()
+		} else {
+			failures = 0
+			if p.spool.readings.core.full.Load() {
+				p.spool.room.kick()
+			}
+		}
+		p.rest(max(pause, 10*time.Since(begin)))
+	}
+}
+
+func (p *positions) rest(d time.Duration) {
+	t := time.NewTimer(min(d, 5*time.Second))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.spool.idle:
+	}
+}
+
+func (p *positions) again() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// store writes what has moved since it was written.
+func (p *positions) store(ctx context.Context) error {
+	moved := p.all()
+	for key, at := range moved {
+		if at.stored == at.seq {
+			delete(moved, key)
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	kv, err := p.spool.current().append.KeyValue(ctx, bucketKV)
+	if err != nil {
+		return fmt.Errorf("open the positions of the followers: %w", err)
+	}
+	for key, at := range moved {
+		if _, err := kv.PutString(ctx, key.log+"."+encodeKey(key.name), strconv.FormatUint(at.seq, 10)); err != nil {
+			return fmt.Errorf("store the position of %s: %w", key.name, err)
+		}
+		p.mu.Lock()
+		p.at[key].stored = at.seq
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// slowest returns the sequence up to which all known followers of the readings
+// have accepted everything, as it is on disk; 0 when one has no position.
+func (p *positions) slowest() uint64 {
+	if len(p.spool.options.Followers) == 0 {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slowest := ^uint64(0)
+	for _, name := range p.spool.options.Followers {
+		at := p.at[followerKey{p.spool.readings.core.name, name}]
+		if at == nil {
+			return 0
+		}
+		slowest = min(slowest, at.stored)
+	}
+	return slowest
+}
+
+// encodeKey writes any name with the characters that a NATS key may have: other
+// bytes than letters and digits as =XX.
+func encodeKey(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "=%02X", c)
+	}
+	return b.String()
+}
+
+func decodeKey(key string) string {
+	var b strings.Builder
+	for i := 0; i < len(key); i++ {
+		if key[i] == '=' && i+2 < len(key) {
+			if n, err := strconv.ParseUint(key[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(key[i])
+	}
+	return b.String()
+}

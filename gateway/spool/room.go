@@ -1,0 +1,143 @@
+package spool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	roomPause  = 2 * time.Second // between two looks at the disk
+	emptyPause = 5 * time.Second // between two emptyings of the readings
+
+	smallestHeadroom = 32 << 20
+	largestHeadroom  = 512 << 20
+)
+
+// A room watches over the space that the logs take. JetStream does not come
+// back by itself from a disk that is full, so readings are refused before it
+// is; what the headroom holds is left to warnings and dead letters.
+type room struct {
+	spool    *Spool
+	headroom int64 // bytes of the disk that readings leave free
+	wake     chan struct{}
+	emptied  time.Time
+	upTo     uint64 // what was emptied last
+	failing  bool
+}
+
+func newRoom(s *Spool) *room {
+	r := &room{spool: s, headroom: smallestHeadroom, wake: make(chan struct{}, 1)}
+	var st unix.Statfs_t
+	if s.config.URL == "" && unix.Statfs(s.options.Dir, &st) == nil {
+		total := int64(st.Blocks) * int64(st.Bsize)
+		r.headroom = max(smallestHeadroom, min(total/50, largestHeadroom))
+	}
+	return r
+}
+
+// kick asks for emptying now: a log is full.
+func (r *room) kick() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *room) watch() {
+	tick := time.NewTicker(roomPause)
+	defer tick.Stop()
+	for {
+		now := false
+		select {
+		case <-r.spool.idle:
+			return
+		case <-r.wake:
+			now = true
+		case <-tick.C:
+		}
+		if r.spool.config.URL == "" {
+			if free, err := freeBytes(r.spool.options.Dir); err == nil {
+				r.judge(free)
+			}
+		}
+		err := r.empty(r.spool.life, now)
+		if err != nil && !r.failing {
+			r.spool.logger.Warn("empty the readings that all followers have", "error", err)
+		}
+		r.failing = err != nil
+	}
+}
+
+// judge decides from the free disk which logs refuse.
+func (r *room) judge(free int64) {
+	s := r.spool
+	readings := free < r.headroom
+	if readings && s.config.Full == DropOldest {
+		r.thin()
+		readings = free < r.headroom/4
+	}
+	if readings != s.readings.core.lowDisk.Swap(readings) {
+		if readings {
+			s.logger.Error("the disk is nearly full: readings are refused", "folder", s.options.Dir, "free_bytes", free, "needed_bytes", r.headroom)
+		} else {
+			s.logger.Info("the disk has room again: readings are accepted", "folder", s.options.Dir, "free_bytes", free)
+		}
+	}
+	s.letters.core.lowDisk.Store(free < r.headroom/2)
+	s.warnings.core.lowDisk.Store(free < r.headroom/8)
+}
+
+// thin drops the oldest tenth of the readings: the disk is full of something
+// else.
+func (r *room) thin() {
+	ctx, cancel := context.WithTimeout(r.spool.life, askPatience)
+	defer cancel()
+	stream, err := r.spool.current().append.Stream(ctx, streamReadings)
+	if err != nil {
+		return // seen again in two seconds
+	}
+	state := stream.CachedInfo().State
+	if state.Msgs < 2 {
+		return
+	}
+	upTo := state.FirstSeq + (state.LastSeq-state.FirstSeq)/10
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err == nil {
+		r.spool.logger.Warn("the disk is nearly full: the oldest readings are dropped", "frames", upTo-state.FirstSeq+1)
+	}
+}
+
+// empty drops the readings that all followers have, but for the last frame,
+// from which log time goes on after a restart.
+func (r *room) empty(ctx context.Context, now bool) error {
+	if !now && time.Since(r.emptied) < emptyPause {
+		return nil
+	}
+	r.emptied = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	for _, c := range r.spool.cores() {
+		stream, err := r.spool.current().append.Stream(ctx, c.stream)
+		if err != nil {
+			return fmt.Errorf("look at the log of %s: %w", c.name, err)
+		}
+		state := stream.CachedInfo().State
+		if c == r.spool.readings.core && state.LastSeq > 0 {
+			upTo := min(r.spool.positions.slowest(), state.LastSeq-1)
+			if upTo >= state.FirstSeq && upTo > r.upTo {
+				if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+					return fmt.Errorf("drop the %s up to %d: %w", c.name, upTo, err)
+				}
+				r.upTo = upTo
+				if info, err := stream.Info(ctx); err == nil {
+					state = info.State
+				}
+			}
+		}
+		c.storedBytes.Store(int64(state.Bytes))
+	}
+	return nil
+}

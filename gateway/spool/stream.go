@@ -1,0 +1,129 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The header of a frame; see the package for its format.
+const (
+	frameHeader  = "Haidang-Frame"
+	frameVersion = 1
+)
+
+// A frameHead is what the header says.
+type frameHead struct {
+	received time.Time
+	count    int // lines
+	controls int // lines of the log's own kinds, at most
+}
+
+func parseHead(h nats.Header) (frameHead, error) {
+	text := h.Get(frameHeader)
+	parts := strings.Split(text, " ")
+	if len(parts) != 4 || parts[0] != strconv.Itoa(frameVersion) {
+		return frameHead{}, fmt.Errorf("header %s: %q is not like \"%d <Unix ns> <lines> <control lines>\"", frameHeader, text, frameVersion)
+	}
+	ns, err1 := strconv.ParseInt(parts[1], 10, 64)
+	count, err2 := strconv.Atoi(parts[2])
+	controls, err3 := strconv.Atoi(parts[3])
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return frameHead{}, fmt.Errorf("header %s: %w", frameHeader, err)
+	}
+	return frameHead{received: time.Unix(0, ns).UTC(), count: count, controls: controls}, nil
+}
+
+// A logClock gives receipt times: those of the clock, but never decreasing.
+type logClock struct {
+	last time.Time // given last
+	seen time.Time // of the clock then
+}
+
+// now returns the receipt time of what is received at t. While the clock lies
+// behind log time, log time goes on at the clock's pace, so that whatever waits
+// for it still ends.
+func (c *logClock) now(t time.Time) time.Time {
+	pace := c.last
+	if !c.seen.IsZero() {
+		pace = c.last.Add(max(t.Sub(c.seen), 0))
+	}
+	c.seen = t
+	c.last = t.Round(0).UTC()
+	if c.last.Before(pace) {
+		c.last = pace
+	}
+	return c.last
+}
+
+// given returns the receipt time of what is said to be received at t. It is not
+// the clock's, so it says nothing about the clock's pace.
+func (c *logClock) given(t time.Time) time.Time {
+	c.seen = time.Time{}
+	if t = t.Round(0).UTC(); t.After(c.last) {
+		c.last = t
+	}
+	return c.last
+}
+
+// streamConfig says how JetStream keeps the log.
+func (c *core) streamConfig() jetstream.StreamConfig {
+	config := c.spool.config
+	s := jetstream.StreamConfig{
+		Name:        c.stream,
+		Description: "haidang: " + c.name,
+		Subjects:    []string{c.name + ".*"},
+		Storage:     jetstream.FileStorage,
+		Replicas:    config.Replicas,
+		MaxMsgSize:  serverMaxPayload,
+		Discard:     jetstream.DiscardOld,
+	}
+	switch c.stream {
+	case streamReadings:
+		s.MaxBytes, s.MaxAge = int64(config.MaxBytes), config.MaxAge.Std()
+		if config.Full == Refuse {
+			s.Discard = jetstream.DiscardNew
+		}
+	case streamWarnings:
+		s.MaxBytes, s.MaxAge = warningsMaxBytes, warningsMaxAge
+	case streamLetters:
+		s.MaxBytes, s.MaxAge = lettersMaxBytes, lettersMaxAge
+	}
+	s.Duplicates = min(2*time.Minute, s.MaxAge)
+	return s
+}
+
+// open makes or adapts the stream and learns where it ends.
+func (c *core) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	stream, err := c.spool.link.append.CreateOrUpdateStream(ctx, c.streamConfig())
+	if err != nil {
+		return fmt.Errorf("open the log of %s: %w", c.name, err)
+	}
+	state := stream.CachedInfo().State
+	c.last.Store(state.LastSeq)
+	c.storedBytes.Store(int64(state.Bytes))
+	if state.Msgs == 0 {
+		return nil
+	}
+	// The newest frame may have gone by its age: then log time begins anew.
+	m, err := stream.GetMsg(ctx, state.LastSeq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the last frame of the %s: %w", c.name, err)
+	}
+	if head, err := parseHead(m.Header); err == nil {
+		c.clock.last = head.received
+		c.lastReceived.Store(head.received.UnixNano())
+	}
+	return nil
+}
