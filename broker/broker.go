@@ -1,0 +1,341 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"haidang/gateway/telemetry"
+)
+
+// A Broker is an MQTT broker that takes telemetry in.
+type Broker struct {
+	cfg       Config
+	intake    telemetry.Intake
+	logger    *slog.Logger
+	metrics   *metrics
+	server    *mqtt.Server
+	local     *mqtt.Client // publishes what this program says
+	listeners []*listener
+
+	budget        *semaphore.Weighted // maxPendingBytes
+	subscriptions atomic.Uint64       // changes with every subscription
+	sessions      sessions
+	retained      retention
+	links         links
+	forwarder     forwarder
+
+	mu          sync.Mutex
+	connections map[*connection]struct{}
+	goroutines  sync.WaitGroup // that serve connections
+	stopping    atomic.Bool
+	complained  atomic.Int64 // Unix time in ns of the last complaint
+
+	connectTimeout time.Duration
+	refusePause    time.Duration
+}
+
+// New makes a broker that hands what it receives to intake, and binds its
+// listeners: an address that is in use is an error here. The configuration
+// must be valid. Clients are served by Run, which also closes the listeners;
+// whoever does not call Run calls Close.
+func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger) (*Broker, error) {
+	b := &Broker{
+		cfg: cfg, intake: intake, logger: logger, metrics: newMetrics(reg),
+		budget:         semaphore.NewWeighted(maxPendingBytes),
+		sessions:       sessions{byID: map[string]*session{}},
+		retained:       retention{sizes: map[string]int{}},
+		links:          links{carriers: map[string]int{}},
+		forwarder:      forwarder{queue: make(chan *forward, maxForwards)},
+		connections:    map[*connection]struct{}{},
+		connectTimeout: connectTimeout,
+		refusePause:    refusePause,
+	}
+	b.subscriptions.Store(1)
+	b.server = mqtt.New(&mqtt.Options{
+		Capabilities: capabilities(cfg.MaxClients),
+		// What mochi logs of clients comes with their payloads; what matters of
+		// it is counted or logged here.
+		Logger:                  slog.New(slog.DiscardHandler),
+		ClientNetReadBufferSize: 4 << 10,
+		// None: while a delivery waits for the window of its client, and when one
+		// cannot be encoded, mochi would leave those before it in the buffer.
+		ClientNetWriteBufferSize: 1,
+		SysTopicResendInterval:   int64(sysInterval / time.Second),
+	})
+	b.local = b.server.NewClient(nil, mqtt.LocalListener, "", true)
+	if err := b.server.AddHook(&hooks{Broker: b}, nil); err != nil {
+		return nil, fmt.Errorf("add hook to the MQTT server: %w", err)
+	}
+	b.watch(reg)
+	if err := b.bind(); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// capabilities are what mochi may do, for a machine with 512 MB.
+func capabilities(maxClients int) *mqtt.Capabilities {
+	c := mqtt.NewDefaultServerCapabilities()
+	c.MaximumClients = int64(maxClients)
+	c.MaximumPacketSize = maxPacketBytes // 0 would let five bytes allocate 256 MB
+	c.MaximumClientWritesPending = maxQueued
+	c.MaximumInflight = maxInflight
+	c.ReceiveMaximum = maxPending
+	c.TopicAliasMaximum = 256
+	c.MaximumSessionExpiryInterval = uint32(sessionExpiry / time.Second)
+	// Not 0, mochi takes retained messages away after a day: a warning that has
+	// been active for longer would be gone.
+	c.MaximumMessageExpiryInterval = 0
+	c.Compatibilities.NoInheritedPropertiesOnAck = true
+	return c
+}
+
+// Addr is the address of MQTT over TCP, or "" when there is no such listener.
+func (b *Broker) Addr() string { return b.address("listen") }
+
+// TLSAddr is the address of MQTT over TLS, or "" when there is no such listener.
+func (b *Broker) TLSAddr() string { return b.address("tls.listen") }
+
+// WebsocketAddr is the address of MQTT over WebSocket, or "" when there is no
+// such listener.
+func (b *Broker) WebsocketAddr() string { return b.address("websocket.listen") }
+
+func (b *Broker) address(key string) string {
+	for _, l := range b.listeners {
+		if l.key == key {
+			return l.Addr().String()
+		}
+	}
+	return ""
+}
+
+// Publish sends a message to the subscribers of topic, as Warnings are sent.
+// With retain the broker keeps it for later subscribers, and an empty payload
+// removes what it kept. qos is 0, 1 or 2. It does not wait for subscribers to
+// acknowledge, and returns an error when the topic cannot be published on.
+func (b *Broker) Publish(topic string, payload []byte, retain bool, qos byte) error {
+	if topic == "" || strings.ContainsAny(topic, "+#\x00") || len(topic) > 65535 || qos > 2 {
+		return fmt.Errorf("publish on topic %.200q with QoS %d: not a topic without + and # or not a QoS of 0 to 2", topic, qos)
+	}
+	err := b.server.InjectPacket(b.local, packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos, Retain: retain},
+		TopicName:   topic,
+		Payload:     payload,
+		PacketID:    uint16(qos), // only has to be there
+	})
+	if err != nil {
+		return fmt.Errorf("publish on topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// Run serves clients until ctx ends. It then takes nothing more, waits up to
+// two seconds for pending acknowledgements, and ends all connections. The
+// error is that of a listener that failed.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.server.Serve(); err != nil {
+		b.Close()
+		return fmt.Errorf("start the MQTT server: %w", err)
+	}
+	stop := make(chan struct{})
+	var local sync.WaitGroup
+	local.Go(func() { b.runForwards(stop) })
+	failed := make(chan error, len(b.listeners))
+	for _, l := range b.listeners {
+		local.Go(func() { failed <- l.serve() })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	b.mu.Lock()
+	b.stopping.Store(true)
+	b.mu.Unlock()
+	b.Close()
+	b.drain()
+	b.disconnect()
+	b.goroutines.Wait()
+	close(stop)
+	local.Wait()
+	_ = b.server.Close() // it has no listeners, and so no errors
+	return err
+}
+
+// Close closes the listeners of a broker that is not running.
+func (b *Broker) Close() {
+	for _, l := range b.listeners {
+		l.close()
+	}
+}
+
+// drain waits until nothing is pending, at most drainTimeout.
+func (b *Broker) drain() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(drainTimeout); b.metrics.pending.Load() > 0 && time.Now().Before(end); {
+		<-tick.C
+	}
+}
+
+// disconnect ends all connections, telling MQTT 5 clients why.
+func (b *Broker) disconnect() {
+	clients := map[*connection]*mqtt.Client{}
+	for _, cl := range b.server.Clients.GetAll() {
+		if cl.Properties.ProtocolVersion == 5 && !cl.Closed() {
+			clients[connectionOf(cl)] = cl
+		}
+	}
+	b.mu.Lock()
+	open := make([]*connection, 0, len(b.connections))
+	for c := range b.connections {
+		open = append(open, c)
+	}
+	b.mu.Unlock()
+	var said sync.WaitGroup
+	for _, c := range open {
+		said.Go(func() {
+			if cl := clients[c]; cl != nil {
+				_ = b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
+			}
+			_ = c.Close()
+		})
+	}
+	said.Wait()
+}
+
+// serve serves one connection until it ends.
+func (b *Broker) serve(key string, conn net.Conn) {
+	c, ok := b.open(conn)
+	if !ok {
+		_ = conn.Close()
+		return
+	}
+	defer b.goroutines.Done()
+	defer b.ended(c)
+	defer func() {
+		if p := recover(); p != nil {
+			b.panicked(c.client, "serve client", p)
+			b.leave(c)
+			b.metrics.disconnects.WithLabelValues("panic").Inc()
+		}
+	}()
+	_ = conn.SetDeadline(time.Now().Add(b.connectTimeout))
+	err := b.server.EstablishConnection(key, c)
+	reason, cause := c.endReason(err)
+	b.metrics.disconnects.WithLabelValues(reason).Inc()
+	b.unlink(c, cause)
+}
+
+// enter counts a goroutine of the MQTT server in that hands something to the
+// intake, or not when the broker stops: Run waits for those it counted.
+func (b *Broker) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopping.Load() {
+		return false
+	}
+	b.goroutines.Add(1)
+	return true
+}
+
+// open counts a connection in, or not when there are too many.
+func (b *Broker) open(conn net.Conn) (*connection, bool) {
+	c := b.newConnection(conn)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// mochi answers the clients beyond MaxClients; beyond that nobody answers.
+	if b.stopping.Load() || len(b.connections) >= b.cfg.MaxClients+64 {
+		c.end()
+		b.metrics.drops.WithLabelValues(dropConnections).Inc()
+		return nil, false
+	}
+	b.connections[c] = struct{}{}
+	b.goroutines.Add(1)
+	b.metrics.connections.Inc()
+	return c, true
+}
+
+// ended cleans up behind a connection, however it ended.
+func (b *Broker) ended(c *connection) {
+	_ = c.Close()
+	c.abandon()
+	b.unlink(c, errors.New("the connection was lost"))
+	b.mu.Lock()
+	delete(b.connections, c)
+	b.mu.Unlock()
+}
+
+// leave ends the session of a client after a panic, when mochi has not taken
+// leave of it.
+func (b *Broker) leave(c *connection) {
+	cl := c.client
+	if cl == nil || c.session == nil {
+		return
+	}
+	if now, ok := b.server.Clients.Get(cl.ID); ok && now == cl {
+		cl.ClearInflights()
+		b.server.UnsubscribeClient(cl)
+		b.server.Clients.Delete(cl.ID)
+		b.sessions.end(cl.ID, c.session)
+	}
+}
+
+// link notes that the connection carries the device of the route, and puts
+// the reading that says so before those of the message.
+func (b *Broker) link(c *connection, r *route, m *message) {
+	r.linked = true
+	if _, known := c.devices[r.device]; known {
+		return
+	}
+	if len(c.devices) >= maxDevices {
+		b.metrics.untracked.Inc()
+		return
+	}
+	c.devices[r.device] = struct{}{}
+	if b.links.add(r.device) {
+		m.readings = append([]telemetry.Reading{telemetry.Link(r.device, true, nil)}, m.readings...)
+	}
+}
+
+// unlink says of the devices that no other connection carries that they are
+// gone. When the broker stops it is not the devices that are gone.
+func (b *Broker) unlink(c *connection, cause error) {
+	var gone []telemetry.Reading
+	for device := range c.devices {
+		if b.links.remove(device) {
+			gone = append(gone, telemetry.Link(device, false, cause))
+		}
+	}
+	clear(c.devices)
+	if len(gone) == 0 || b.stopping.Load() {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			b.panicked(nil, "report links", p)
+		}
+	}()
+	b.intake.Accept(sourceName, gone, nil)
+}
+
+// complain logs a warning, at most one in ten seconds: all are counted.
+func (b *Broker) complain(text string, args ...any) {
+	now, last := time.Now().UnixNano(), b.complained.Load()
+	if now-last >= int64(10*time.Second) && b.complained.CompareAndSwap(last, now) {
+		b.logger.Warn(text, args...)
+	}
+}

@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"haidang/gateway/telemetry"
+)
+
+// Config says where the broker listens and what it reads.
+type Config struct {
+	Listen    string    `yaml:"listen"`    // host:port of MQTT over TCP; empty: none
+	TLS       TLS       `yaml:"tls"`       // MQTT over TLS
+	Websocket Websocket `yaml:"websocket"` // MQTT over WebSocket
+	Topics    []Mapping `yaml:"topics"`    // other topics that carry telemetry
+
+	MaxClients int `yaml:"max_clients"` // connections at a time
+}
+
+// TLS is the listener for MQTT over TLS.
+type TLS struct {
+	Listen string `yaml:"listen"` // host:port; empty: none
+	Cert   string `yaml:"cert"`   // PEM file with the certificate chain
+	Key    string `yaml:"key"`    // PEM file with its key
+}
+
+// Websocket is the listener for MQTT over WebSocket (RFC 6455, subprotocol
+// mqtt, any path).
+type Websocket struct {
+	Listen string `yaml:"listen"` // host:port; empty: none
+}
+
+// A Mapping reads telemetry from topics that are laid out in another way.
+type Mapping struct {
+	Topic  string `yaml:"topic"`  // a topic filter with + and #: site/+/+/data
+	Device string `yaml:"device"` // the number of the level that names the device, from 1, or the device
+	Kind   string `yaml:"kind"`   // the number of the level that names the kind, from 1, or the kind; not for influx
+	Format string `yaml:"format"` // json (default) or influx
+}
+
+// DefaultConfig is the configuration of a broker that nobody configured.
+func DefaultConfig() Config {
+	return Config{Listen: "127.0.0.1:1883", MaxClients: 2048}
+}
+
+// Bounds of the broker, for a machine with 512 MB.
+const (
+	maxPacketBytes  = 1 << 20   // a larger packet ends the connection
+	maxPayloadBytes = 256 << 10 // a larger payload is set aside
+	maxPending      = 256       // unacknowledged messages of a connection
+	maxPendingBytes = 32 << 20  // of all connections
+	maxDevices      = 1024      // devices of a connection whose link is followed
+	maxRoutes       = 1024      // topics that a connection remembers
+	maxInflight     = 1024      // QoS 1 and 2 messages on the way to a client
+	maxQueued       = 1024      // messages queued for a client
+	maxForwards     = 4096      // telemetry messages on the way to subscribers
+	maxForwardBytes = 8 << 20   // their payloads
+	maxRetained     = 10_000    // retained messages of clients
+	maxRetainBytes  = 16 << 20  // their payloads
+	maxLetters      = 16        // dead letters of one message
+
+	connectTimeout = 10 * time.Second // from accept to CONNECT
+	writeTimeout   = 10 * time.Second // for one write to a client
+	refusePause    = time.Second      // between a refusal and the end of the connection
+	drainTimeout   = 2 * time.Second  // for pending acknowledgements when the broker stops
+	sessionExpiry  = 24 * time.Hour   // of a session whose client is away
+	sysInterval    = 60 * time.Second // between updates of $SYS
+)
+
+// Validate returns what is wrong with the configuration.
+func (c *Config) Validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	if c.Listen == "" && c.TLS.Listen == "" && c.Websocket.Listen == "" {
+		faults = append(faults, telemetry.Faultf("listen", "no listener: give an address such as 127.0.0.1:1883"))
+	}
+	faults = append(faults, validateListen("listen", c.Listen)...)
+	faults = append(faults, validateListen("tls.listen", c.TLS.Listen)...)
+	faults = append(faults, validateListen("websocket.listen", c.Websocket.Listen)...)
+	if c.TLS.Listen != "" {
+		faults = append(faults, c.TLS.validate()...)
+	}
+	if c.MaxClients < 1 || c.MaxClients > 100_000 {
+		faults = append(faults, telemetry.Faultf("max_clients", "max_clients %d is not in 1..100000", c.MaxClients))
+	}
+	for i := range c.Topics {
+		faults = append(faults, telemetry.Under(fmt.Sprintf("topics[%d]", i), c.Topics[i].validate())...)
+	}
+	return faults
+}
+
+func (t *TLS) validate() []telemetry.Fault {
+	switch {
+	case t.Cert == "":
+		return []telemetry.Fault{telemetry.Faultf("tls.cert", "the file of the certificate is missing")}
+	case t.Key == "":
+		return []telemetry.Fault{telemetry.Faultf("tls.key", "the file of the certificate's key is missing")}
+	}
+	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+		return []telemetry.Fault{telemetry.Faultf("tls.cert", "certificate %s with key %s cannot be used: %v", t.Cert, t.Key, err)}
+	}
+	return nil
+}
+
+// validateListen checks an address. Until there are accounts anybody who
+// reaches the broker may publish, so it listens on loopback only.
+func validateListen(path, address string) []telemetry.Fault {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return []telemetry.Fault{telemetry.Faultf(path, "address %q is not host:port, such as 127.0.0.1:1883", address)}
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return []telemetry.Fault{telemetry.Faultf(path, "port %q is not in 0..65535", port)}
+	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return []telemetry.Fault{telemetry.Faultf(path, "address %q is not on loopback, and there are no accounts to protect it: use 127.0.0.1:%d", address, n)}
+	}
+	return nil
+}
+
+func (m *Mapping) validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	levels := strings.Split(m.Topic, "/")
+	for i, level := range levels {
+		if strings.ContainsAny(level, "+#") && len(level) > 1 || level == "#" && i < len(levels)-1 {
+			faults = append(faults, telemetry.Faultf("topic", "topic %q: + must fill a level, # must be the last level", m.Topic))
+			break
+		}
+	}
+	switch levels[0] {
+	case "":
+		faults = append(faults, telemetry.Faultf("topic", "topic %q begins with an empty level", m.Topic))
+	case "+", "#", familyTelemetry, familyInflux, warningsLevel, "$SYS", "$share":
+		faults = append(faults, telemetry.Faultf("topic", "topic %q may not begin with %q: telemetry, influx, warnings and $ have their own meaning", m.Topic, levels[0]))
+	}
+	faults = append(faults, validateLevel("device", m.Device, levels)...)
+	switch m.Format {
+	case "", formatJSON:
+		faults = append(faults, validateLevel("kind", m.Kind, levels)...)
+		if m.Kind == kindWarning {
+			faults = append(faults, telemetry.Faultf("kind", "kind %q is this program's own", m.Kind))
+		}
+	case formatInflux:
+		if m.Kind != "" {
+			faults = append(faults, telemetry.Faultf("kind", "kind %q: in line protocol the measurement is the kind", m.Kind))
+		}
+	default:
+		faults = append(faults, telemetry.Faultf("format", "format %q is not one of json, influx", m.Format))
+	}
+	return faults
+}
+
+func validateLevel(path, spec string, levels []string) []telemetry.Fault {
+	if n, err := strconv.Atoi(spec); err == nil {
+		if n < 1 || n > len(levels) || levels[n-1] == "#" {
+			return []telemetry.Fault{telemetry.Faultf(path, "level %d is not in 1..%d of the topic", n, len(levels))}
+		}
+		return nil
+	}
+	if !telemetry.ValidName(spec) {
+		return []telemetry.Fault{telemetry.Faultf(path, "%q is neither a level of the topic nor a name of letters, digits and ._:-", spec)}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// A connection is a client's socket with all that belongs to it and not to
+// the client's session. mochi sees it as the net.Conn of the client.
+type connection struct {
+	net.Conn
+	broker *Broker
+	open   context.Context // ends when the connection is closed
+	end    context.CancelFunc
+	once   sync.Once
+	client *mqtt.Client // from OnConnect on
+
+	// Of the goroutine that reads:
+	packetID uint16 // of the inbound packet at hand; mochi sees 0, see hooks
+	qos      byte   // of the inbound publish at hand
+	released bool   // the PUBREL at hand ends an exchange that is known
+	topic    string // the last topic and its route
+	last     *route
+	routes   map[string]*route
+	devices  map[string]struct{} // whose link this connection carries
+	session  *session
+
+	// window has a place for each message that an MQTT 5 client takes at a
+	// time (Receive Maximum); nil when it takes as many as we send.
+	window      chan struct{}
+	established chan struct{} // closed when pending messages of the session were sent again
+
+	acks acks
+}
+
+func (b *Broker) newConnection(conn net.Conn) *connection {
+	c := &connection{Conn: conn, broker: b, routes: map[string]*route{}, devices: map[string]struct{}{}, established: make(chan struct{})}
+	c.open, c.end = context.WithCancel(context.Background())
+	c.acks.room = make(chan struct{}, 1)
+	return c
+}
+
+// connectionOf returns nil for the broker's own clients.
+func connectionOf(cl *mqtt.Client) *connection {
+	c, _ := cl.Net.Conn.(*connection)
+	return c
+}
+
+// Write gives each write its own deadline, and ends the connection when one
+// fails: what follows a part of a packet is no MQTT any more.
+func (c *connection) Write(p []byte) (int, error) {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := c.Conn.Write(p)
+	c.broker.metrics.sent.Add(float64(n))
+	if err != nil {
+		_ = c.Close()
+	}
+	return n, err
+}
+
+// SetDeadline is what mochi calls for the keep alive; writes have their own.
+func (c *connection) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// Close closes the socket and releases whoever waits on the connection.
+func (c *connection) Close() error {
+	err := net.ErrClosed
+	c.once.Do(func() {
+		c.end()
+		err = c.Conn.Close()
+	})
+	return err
+}
+
+// version5 reports whether the client speaks MQTT 5.
+func (c *connection) version5() bool { return c.client.Properties.ProtocolVersion == 5 }
+
+// drop ends the connection, telling an MQTT 5 client why.
+func (c *connection) drop(code packets.Code) {
+	if c.client == nil {
+		_ = c.Close()
+		return
+	}
+	if c.version5() {
+		_ = c.broker.server.DisconnectClient(c.client, code)
+		return
+	}
+	c.client.Stop(code)
+}
+
+// route returns what the topic is, remembering up to maxRoutes of them.
+func (c *connection) route(topic string) *route {
+	if c.last != nil && c.topic == topic {
+		return c.last
+	}
+	r := c.routes[topic]
+	if r == nil {
+		r = newRoute(topic, c.broker.cfg.Topics)
+		r.counts = c.broker.metrics.families[r.family]
+		if len(c.routes) < maxRoutes {
+			c.routes[topic] = r
+		}
+	}
+	c.topic, c.last = topic, r
+	return r
+}
+
+// heard reports whether somebody subscribes to the topic of the route.
+func (c *connection) heard(r *route, topic string) bool {
+	if now := c.broker.subscriptions.Load(); r.asked != now {
+		s := c.broker.server.Topics.Subscribers(topic)
+		r.asked, r.heard = now, len(s.Subscriptions)+len(s.Shared) > 0
+	}
+	return r.heard
+}
+
+// endReason tells in one word and in a sentence why a connection ended.
+func (c *connection) endReason(err error) (string, error) {
+	if c.client != nil {
+		switch cause := c.client.StopCause(); {
+		case errors.Is(cause, packets.ErrSessionTakenOver):
+			return "taken_over", errors.New("the client connected again")
+		case errors.Is(cause, packets.ErrQuotaExceeded):
+			return "refused", errors.New("the log refuses readings")
+		case errors.Is(cause, packets.ErrNotAuthorized):
+			return "not_authorized", errors.New("the client published where it may not")
+		}
+	}
+	code := packets.Code{}
+	switch {
+	case err == nil:
+		return "client", errors.New("the client disconnected")
+	case errors.Is(err, packets.ErrPacketTooLarge):
+		return "packet_too_large", errors.New("a packet of more than 1 MiB")
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.client == nil:
+		return "no_connect", errors.New("no CONNECT in time")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "keepalive", errors.New("nothing was heard for one and a half times the keep alive")
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF):
+		return "lost", errors.New("the connection was lost")
+	case errors.As(err, &code):
+		return "protocol", code
+	}
+	return "lost", err
+}

@@ -1,0 +1,268 @@
+package broker
+
+import (
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"haidang/gateway/telemetry"
+)
+
+// sourceName is what the broker calls itself at the intake.
+const sourceName = "broker"
+
+// A message is what a publish on a telemetry topic became.
+type message struct {
+	readings []telemetry.Reading
+	letters  []telemetry.DeadLetter
+}
+
+// bytes is the memory that the message takes while it is pending.
+func (m *message) bytes(payload []byte) int64 {
+	return min(512+int64(len(payload))+cost(m.readings), maxPendingBytes)
+}
+
+// decode reads a payload. A message without readings and letters is one that
+// means nothing.
+func (b *Broker) decode(r *route, topic string, payload []byte, retain bool) message {
+	var readings []telemetry.Reading
+	var faults []*fault
+	switch {
+	case len(payload) == 0 && retain:
+		// The way to clear a retained message [MQTT-3.3.1-6]; none is kept.
+		return message{}
+	case r.fault != nil:
+		faults = []*fault{r.fault}
+	case len(payload) > maxPayloadBytes:
+		faults = []*fault{faultf("too_large", "the payload has %d bytes, at most %d are read", len(payload), maxPayloadBytes)}
+	case r.format == formatInflux:
+		readings, faults = r.decodeLines(payload)
+	default:
+		readings, faults = r.decodeJSON(payload)
+	}
+	m := message{readings: readings}
+	if len(faults) > 0 {
+		m.letters = b.letters(r, topic, payload, faults)
+	}
+	return m
+}
+
+// letters makes dead letters of the faults, at most maxLetters; the last one
+// then says how many more there are.
+func (b *Broker) letters(r *route, topic string, payload []byte, faults []*fault) []telemetry.DeadLetter {
+	now := time.Now()
+	letters := make([]telemetry.DeadLetter, 0, min(len(faults), maxLetters))
+	for i, f := range faults {
+		b.metrics.deadLetters.WithLabelValues(f.reason).Inc()
+		if i >= maxLetters {
+			continue
+		}
+		part := f.bytes
+		if part == nil {
+			part = payload
+		}
+		l := telemetry.DeadLetter{At: now, Source: sourceName, Device: r.device, Place: topic, Reason: f.reason, Detail: f.detail, Bytes: part}
+		letters = append(letters, l.Trim())
+	}
+	if more := len(faults) - maxLetters; more > 0 {
+		last := &letters[maxLetters-1]
+		last.Detail = last.Detail + "; " + faultf("", "%d more of this message are not kept", more).detail
+	}
+	return letters
+}
+
+// hand gives the message to the intake; done is called once all of it is
+// settled.
+func (b *Broker) hand(m message, done func(error)) {
+	parts := len(m.letters)
+	if len(m.readings) > 0 {
+		parts++
+	}
+	if parts == 0 && done != nil {
+		done(nil)
+	}
+	if parts > 1 && done != nil {
+		done = join(parts, done)
+	}
+	if len(m.readings) > 0 {
+		b.intake.Accept(sourceName, m.readings, done)
+	}
+	for _, l := range m.letters {
+		b.intake.SetAside(l, done)
+	}
+}
+
+// join calls done when it was called n times, with the first error.
+func join(n int, done func(error)) func(error) {
+	var left atomic.Int32
+	var first atomic.Pointer[error]
+	left.Store(int32(n))
+	return func(err error) {
+		if err != nil {
+			first.CompareAndSwap(nil, &err)
+		}
+		if left.Add(-1) > 0 {
+			return
+		}
+		if e := first.Load(); e != nil {
+			done(*e)
+			return
+		}
+		done(nil)
+	}
+}
+
+// publishTelemetry takes in a publish on a telemetry topic. What it returns
+// makes mochi do nothing more for QoS 0 and 1, and only the exchange of
+// acknowledgements for QoS 2.
+func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (packets.Packet, error) {
+	if b.stopping.Load() {
+		<-c.open.Done()
+		return pk, packets.ErrRejectPacket
+	}
+	qos, id := c.qos, c.packetID
+	retain := pk.FixedHeader.Retain
+	pk.FixedHeader.Retain, pk.Ignore = false, true
+	if qos == 2 && c.session.knows(id) {
+		pk.FixedHeader.Qos = 2
+		return pk, nil // sent again before PUBREL: taken in already [MQTT-4.3.3-10]
+	}
+	m := b.decode(r, pk.TopicName, pk.Payload, retain)
+	if len(m.readings) > 0 && !r.linked {
+		b.link(c, r, &m)
+	}
+	var f *forward
+	if len(pk.Payload) > 0 && c.heard(r, pk.TopicName) {
+		f = newForward(c.client.ID, pk, qos)
+	}
+	switch qos {
+	case 0:
+		b.hand(m, b.settled0(r, f, len(m.letters) > 0))
+	case 1:
+		p := pendingAck{id: id, counts: r.counts, aside: len(m.letters) > 0, bytes: m.bytes(pk.Payload), forward: f}
+		n, ok := c.expect(p)
+		if !ok {
+			return pk, packets.ErrRejectPacket
+		}
+		b.hand(m, func(err error) { c.settle(n, err) })
+	default:
+		if err := b.exactlyOnce(c, r, m, pk, f); err != nil {
+			return pk, packets.ErrRejectPacket
+		}
+		pk.FixedHeader.Qos = 2
+	}
+	return pk, nil
+}
+
+// settled0 returns what is to happen when a QoS 0 message is settled.
+func (b *Broker) settled0(r *route, f *forward, aside bool) func(error) {
+	count := r.counts.settle
+	if aside {
+		count = r.counts.settleAside
+	}
+	if f == nil {
+		return count
+	}
+	return func(err error) {
+		count(err)
+		if err == nil {
+			b.forward(f)
+		}
+	}
+}
+
+// exactlyOnce takes in a QoS 2 message and waits until it is on disk. mochi
+// then sends PUBREC; until PUBREL comes, the packet id is known to the session.
+func (b *Broker) exactlyOnce(c *connection, r *route, m message, pk packets.Packet, f *forward) error {
+	if !c.drained() {
+		return c.open.Err()
+	}
+	bytes := m.bytes(pk.Payload)
+	if err := b.budget.Acquire(c.open, bytes); err != nil {
+		return err
+	}
+	defer b.budget.Release(bytes)
+	result := make(chan error, 1)
+	b.hand(m, func(err error) { result <- err })
+	var err error
+	select {
+	case err = <-result:
+	case <-c.open.Done():
+		return c.open.Err()
+	}
+	if err != nil {
+		r.counts.refused.Inc()
+		c.refuse(err)
+		return err
+	}
+	c.session.know(c.packetID)
+	r.counts.count(len(m.letters) > 0)
+	b.metrics.acks.Inc()
+	if f != nil {
+		b.forward(f)
+	}
+	return nil
+}
+
+// publishOrdinary lets mochi forward a message between clients.
+func (b *Broker) publishOrdinary(c *connection, r *route, pk packets.Packet) (packets.Packet, error) {
+	if c.qos > 0 && !c.drained() {
+		return pk, packets.ErrRejectPacket
+	}
+	if r.own {
+		return pk, b.notAuthorized(c, pk)
+	}
+	pk.FixedHeader.Qos = c.qos
+	if c.qos == 2 {
+		if c.session.knows(c.packetID) {
+			pk.Ignore = true
+			return pk, nil
+		}
+		c.session.know(c.packetID)
+	}
+	if pk.FixedHeader.Retain && !b.retained.keep(pk.TopicName, len(pk.Payload)) {
+		pk.FixedHeader.Retain = false
+		b.metrics.drops.WithLabelValues(dropRetain).Inc()
+	}
+	r.counts.accepted.Inc()
+	return pk, nil
+}
+
+// notAuthorized answers a publish where clients may not write.
+func (b *Broker) notAuthorized(c *connection, pk packets.Packet) error {
+	b.metrics.families[familyOther].refused.Inc()
+	switch {
+	case !c.version5():
+		c.client.Stop(packets.ErrNotAuthorized) // MQTT 3.1.1, 3.3.5: the only way to say no
+	case c.qos > 0:
+		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ReasonCode: packets.ErrNotAuthorized.Code}
+		if c.qos == 2 {
+			ack.FixedHeader.Type = packets.Pubrec
+		}
+		_ = c.client.WritePacket(ack) // a failed write has closed the connection
+	}
+	return packets.ErrRejectPacket
+}
+
+// takeWill takes in a will that was sent on a telemetry topic: mochi sends
+// wills past OnPublish.
+func (b *Broker) takeWill(cl *mqtt.Client, pk packets.Packet) {
+	r := newRoute(pk.TopicName, b.cfg.Topics)
+	if r.format == "" {
+		return
+	}
+	if !b.enter() {
+		b.metrics.drops.WithLabelValues(dropWill).Inc()
+		return
+	}
+	defer b.goroutines.Done()
+	r.counts = b.metrics.families[r.family]
+	m := b.decode(r, pk.TopicName, pk.Payload, true)
+	done := r.counts.settle
+	if len(m.letters) > 0 {
+		done = r.counts.settleAside
+	}
+	b.hand(m, done)
+}

@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics is what the broker counts.
+type metrics struct {
+	families map[string]*familyCounts
+
+	acks        prometheus.Counter
+	deadLetters *prometheus.CounterVec // reason
+	panics      prometheus.Counter
+	connections prometheus.Counter
+	disconnects *prometheus.CounterVec // reason
+	drops       *prometheus.CounterVec // reason
+	sent        prometheus.Counter
+	untracked   prometheus.Counter
+
+	pending      atomic.Int64 // messages
+	pendingBytes atomic.Int64
+}
+
+// familyCounts counts the messages of one family of topics.
+type familyCounts struct {
+	accepted, setAside, refused prometheus.Counter
+
+	// settle counts the outcome of a message that nobody waits for,
+	// settleAside that of one of which a part was set aside.
+	settle, settleAside func(error)
+}
+
+// count counts a message that was taken in.
+func (c *familyCounts) count(aside bool) {
+	if aside {
+		c.setAside.Inc()
+	} else {
+		c.accepted.Inc()
+	}
+}
+
+// Reasons why something was dropped.
+const (
+	dropSlowClient  = "slow_client"    // the queue of a subscriber is full
+	dropForward     = "forward_full"   // telemetry waits for slow subscribers
+	dropRetain      = "retained_full"  // too many retained messages: forwarded, not kept
+	dropPacketIDs   = "packet_ids"     // a subscriber acknowledges nothing
+	dropConnections = "too_many"       // a connection beyond max_clients
+	dropWill        = "will_not_taken" // a will while the broker stops
+)
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	auto := promauto.With(reg)
+	m := &metrics{
+		families: map[string]*familyCounts{},
+		acks: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_acks_total",
+			Help: "QoS 1 and 2 telemetry messages acknowledged."}),
+		deadLetters: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_dead_letters_total",
+			Help: "Payloads, or parts of them, that were set aside, by reason."}, []string{"reason"}),
+		panics: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_panics_total",
+			Help: "Panics while serving a client; each is a defect and cost one connection."}),
+		connections: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_connections_total",
+			Help: "Connections accepted."}),
+		disconnects: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_disconnects_total",
+			Help: "Connections that ended, by reason."}, []string{"reason"}),
+		drops: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_drops_total",
+			Help: "Deliveries and connections that were dropped, by reason."}, []string{"reason"}),
+		sent: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_sent_bytes_total",
+			Help: "Bytes written to clients."}),
+		untracked: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_untracked_links_total",
+			Help: "Devices beyond the number whose link is followed on one connection."}),
+	}
+	messages := auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_messages_total",
+		Help: "Messages received, by family of topics and by what became of them."}, []string{"family", "result"})
+	for _, family := range []string{familyTelemetry, familyInflux, familyMapped, familyOther} {
+		c := &familyCounts{
+			accepted: messages.WithLabelValues(family, "accepted"),
+			setAside: messages.WithLabelValues(family, "set_aside"),
+			refused:  messages.WithLabelValues(family, "refused"),
+		}
+		c.settle = func(err error) {
+			if err != nil {
+				c.refused.Inc()
+				return
+			}
+			c.accepted.Inc()
+		}
+		c.settleAside = func(err error) {
+			if err != nil {
+				c.refused.Inc()
+				return
+			}
+			c.setAside.Inc()
+		}
+		m.families[family] = c
+	}
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_pending_messages",
+		Help: "QoS 1 and 2 messages that are not acknowledged yet."},
+		func() float64 { return float64(m.pending.Load()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_pending_bytes",
+		Help: "Memory of the messages that are not acknowledged yet."},
+		func() float64 { return float64(m.pendingBytes.Load()) })
+	return m
+}
+
+// watch adds what mochi counts.
+func (b *Broker) watch(reg prometheus.Registerer) {
+	auto, counts := promauto.With(reg), b.server.Info
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_clients",
+		Help: "Clients connected."},
+		func() float64 { return float64(atomic.LoadInt64(&counts.ClientsConnected)) })
+	auto.NewCounterFunc(prometheus.CounterOpts{Name: "haidang_broker_received_bytes_total",
+		Help: "Bytes read from clients."},
+		func() float64 { return float64(atomic.LoadInt64(&counts.BytesReceived)) })
+	auto.NewCounterFunc(prometheus.CounterOpts{Name: "haidang_broker_inflight_dropped_total",
+		Help: "Deliveries dropped because a subscriber had too many unacknowledged messages."},
+		func() float64 { return float64(atomic.LoadInt64(&counts.InflightDropped)) })
+}
