@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 // A gatewayProcess is a haidang that runs as a process of its own.
 type gatewayProcess struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string // with gateway.yaml and the data folder
 	ports  ports
 	cmd    *exec.Cmd
@@ -84,7 +84,7 @@ func freePorts(t testing.TB, n int) []string {
 }
 
 // prepare writes a configuration on free ports; more is appended to it.
-func prepare(t *testing.T, more string) *gatewayProcess {
+func prepare(t testing.TB, more string) *gatewayProcess {
 	t.Helper()
 	free := freePorts(t, 4)
 	g := &gatewayProcess{t: t, dir: t.TempDir(), ports: ports{free[0], free[1], free[2], free[3]}}

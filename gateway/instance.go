@@ -223,7 +223,7 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return g.store.Run(ctx) })
 	group.Go(func() error {
 		return readings.Follow(ctx, spool.FollowOptions{Name: followStore}, func(ctx context.Context, b *spool.Batch[telemetry.Reading]) error {
-			return g.store.Write(ctx, b.Lines())
+			return b.FromStore(g.store.Write(ctx, b.StoreLines()))
 		})
 	})
 	group.Go(func() error { return g.evaluator.Run(ctx) })

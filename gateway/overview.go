@@ -21,6 +21,7 @@ func (g *instance) consoleSources() console.Sources {
 		Devices:  func() any { return g.devices() },
 		Rules:    func() any { return g.evaluator.engine.Rules() },
 		Ready: map[string]func(context.Context) error{
+			"log":     func(context.Context) error { return g.spool.Health() },
 			"store":   g.store.Ready,
 			"gateway": g.started,
 		},
