@@ -1,0 +1,426 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"haidang/gateway/telemetry"
+)
+
+const (
+	checkpointMagic   = "HDRS"
+	checkpointVersion = 1
+)
+
+// Checkpoint returns the engine's state; see the package's documentation. The
+// same state gives the same bytes.
+func (e *Engine) Checkpoint() ([]byte, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := writer{numbers: map[string]uint64{}}
+	w.signed(e.now)
+	if e.set != nil && e.packed == nil {
+		var err error
+		if e.packed, err = deflate(e.set.text); err != nil {
+			return nil, err
+		}
+	}
+	w.bytes(e.packed)
+	w.text(e.pending.hash)
+	w.count(e.pending.parts)
+	w.count(len(e.pending.words))
+	for _, part := range e.pending.words {
+		w.bytes([]byte(part))
+	}
+	states := e.states()
+	w.count(len(states))
+	for i := range states {
+		w.device(&states[i])
+	}
+	return sealed(w.buf), nil
+}
+
+// sealed puts magic, version and checksum around the body of a checkpoint.
+func sealed(body []byte) []byte {
+	b := make([]byte, 0, len(checkpointMagic)+1+len(body)+4)
+	b = append(append(append(b, checkpointMagic...), checkpointVersion), body...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// Restore puts the engine into the state of a checkpoint. After an error the
+// engine is as it was.
+func (e *Engine) Restore(checkpoint []byte) error {
+	body := len(checkpoint) - 4
+	if body < len(checkpointMagic)+1 || string(checkpoint[:len(checkpointMagic)]) != checkpointMagic {
+		return errors.New("restore rules checkpoint: it does not begin with " + checkpointMagic)
+	}
+	if v := checkpoint[len(checkpointMagic)]; v != checkpointVersion {
+		return fmt.Errorf("restore rules checkpoint: version %d is not known, expected %d", v, checkpointVersion)
+	}
+	if crc32.Checksum(checkpoint[:body], castagnoli()) != binary.LittleEndian.Uint32(checkpoint[body:]) {
+		return errors.New("restore rules checkpoint: it is damaged, its checksum is wrong")
+	}
+	r := reader{rest: checkpoint[len(checkpointMagic)+1 : body]}
+	now := r.signed()
+	document := r.bytes()
+	pending := assembly{hash: r.text(), parts: r.int()}
+	for range r.count(1) {
+		pending.words = append(pending.words, string(r.bytes()))
+	}
+	states := make([]deviceState, 0, r.count(2))
+	for range cap(states) {
+		states = append(states, r.device())
+	}
+	if r.err == nil && len(r.rest) > 0 {
+		r.err = fmt.Errorf("%d bytes are left over", len(r.rest))
+	}
+	if r.err != nil {
+		return fmt.Errorf("restore rules checkpoint: %w", r.err)
+	}
+	var set *Set
+	if len(document) > 0 {
+		var err error
+		if set, err = compileText(document); err != nil {
+			return fmt.Errorf("restore rules checkpoint: %w", err)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.now, e.swept, e.pending = now, now/day, pending
+	if set != nil {
+		sameConditions(states, set)
+		e.load(set, states)
+		e.packed = bytes.Clone(document)
+	} else {
+		e.set, e.packed = nil, nil
+		e.devices, e.sites, e.queue = map[string]*device{}, map[string]*site{}, nil
+	}
+	return nil
+}
+
+// sameConditions says of the states that they were made under this set.
+func sameConditions(states []deviceState, set *Set) {
+	conditions := map[string]string{}
+	for _, r := range set.rules {
+		conditions[r.Name] = r.condition
+	}
+	for i := range states {
+		for j := range states[i].streams {
+			for k := range states[i].streams[j].bindings {
+				b := &states[i].streams[j].bindings[k]
+				b.condition = conditions[b.rule]
+			}
+		}
+	}
+}
+
+func compileText(packed []byte) (*Set, error) {
+	text, err := inflate(packed)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseDocument(text)
+	if err != nil {
+		return nil, err
+	}
+	set, faults := Compile(doc)
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("compile its document: %d faults, the first: %s", len(faults), faults[0])
+	}
+	return set, nil
+}
+
+// A writer writes the body of a checkpoint.
+type writer struct {
+	buf     []byte
+	numbers map[string]uint64 // of the strings that were written
+}
+
+func (w *writer) signed(v int64) { w.buf = binary.AppendVarint(w.buf, v) }
+func (w *writer) count(n int)    { w.buf = binary.AppendUvarint(w.buf, uint64(n)) }
+func (w *writer) float(v float64) {
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, math.Float64bits(v))
+}
+func (w *writer) bits(bits ...byte) { w.buf = append(w.buf, bits...) }
+
+func (w *writer) bytes(b []byte) {
+	w.count(len(b))
+	w.buf = append(w.buf, b...)
+}
+
+// text writes a string: 0 and the string the first time, then its number.
+func (w *writer) text(s string) {
+	if n, ok := w.numbers[s]; ok {
+		w.buf = binary.AppendUvarint(w.buf, n)
+		return
+	}
+	w.numbers[s] = uint64(len(w.numbers) + 1)
+	w.count(0)
+	w.bytes([]byte(s))
+}
+
+func (w *writer) device(d *deviceState) {
+	w.text(d.id)
+	w.count(len(d.streams))
+	for i := range d.streams {
+		s := &d.streams[i]
+		w.text(s.kind)
+		w.signed(s.heard)
+		w.signed(s.newest)
+		w.bits(byte(s.quality))
+		w.count(len(s.cells))
+		for _, c := range s.cells {
+			w.text(c.name)
+			w.float(c.cell.number)
+			w.text(c.cell.word)
+			w.signed(c.cell.at)
+		}
+		w.count(len(s.windows))
+		for _, x := range s.windows {
+			w.text(x.name)
+			w.signed(x.width)
+			w.window(x.window)
+		}
+		w.count(len(s.bindings))
+		for i := range s.bindings {
+			w.binding(&s.bindings[i])
+		}
+	}
+}
+
+func (w *writer) binding(b *bindingState) {
+	w.text(b.rule)
+	w.bits(b.latched, b.waiting, b.quiet)
+	for i := range b.due {
+		if b.waiting&(1<<i) != 0 {
+			w.signed(b.due[i])
+		}
+	}
+	w.signed(b.lastStart)
+	w.count(int(b.again))
+	if b.warning == nil {
+		w.bits(0)
+		return
+	}
+	w.bits(1)
+	w.bytes([]byte(b.warning.id))
+	w.signed(b.warning.start)
+	w.count(b.warning.step)
+	w.bits(byte(b.warning.severity))
+}
+
+func (w *writer) samples(t int64, s sample) int64 {
+	w.signed(s.t - t)
+	w.float(s.v)
+	return s.t
+}
+
+func (w *writer) window(x *window) {
+	if x.panes != nil {
+		w.bits(1)
+		w.signed(x.panes.newest)
+		w.pane(&x.panes.undo)
+		for i := range x.panes.row {
+			w.pane(&x.panes.row[i])
+		}
+		return
+	}
+	w.bits(0)
+	w.count(x.n)
+	w.count(x.mid)
+	t := int64(0)
+	for i := range x.n {
+		t = w.samples(t, *x.at(i))
+	}
+}
+
+func (w *writer) pane(p *pane) {
+	w.count(int(p.total.n))
+	if p.total.n == 0 {
+		return
+	}
+	for _, v := range [...]float64{p.total.sum, p.total.min, p.total.max, p.total.mean, p.total.m2} {
+		w.float(v)
+	}
+	w.samples(w.samples(0, p.first), p.last)
+}
+
+// A reader reads the body of a checkpoint. After an error everything it returns
+// is zero.
+type reader struct {
+	rest  []byte
+	texts []string
+	err   error
+}
+
+var errShort = errors.New("it ends too early")
+
+func (r *reader) take(n int) []byte {
+	if r.err == nil && (n < 0 || n > len(r.rest)) {
+		r.err = errShort
+	}
+	if r.err != nil {
+		r.rest = nil
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *reader) signed() int64 {
+	v, n := binary.Varint(r.rest)
+	if n <= 0 {
+		n = -1
+	}
+	if r.take(n) == nil {
+		return 0
+	}
+	return v
+}
+
+func (r *reader) uint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		n = -1
+	}
+	if r.take(n) == nil {
+		return 0
+	}
+	return v
+}
+
+func (r *reader) int() int {
+	v := r.uint()
+	if v > math.MaxInt32 {
+		r.take(-1)
+		return 0
+	}
+	return int(v)
+}
+
+// count reads how many elements follow, each of at least so many bytes: a wrong
+// count cannot make it allocate more than the checkpoint's own size.
+func (r *reader) count(least int) int {
+	n := r.int()
+	if n > len(r.rest)/least {
+		r.take(-1)
+		return 0
+	}
+	return n
+}
+
+func (r *reader) bytes() []byte { return r.take(r.count(1)) }
+
+func (r *reader) byte() byte {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) float() float64 {
+	if b := r.take(8); b != nil {
+		return math.Float64frombits(binary.LittleEndian.Uint64(b))
+	}
+	return 0
+}
+
+func (r *reader) text() string {
+	n := r.int()
+	if n == 0 {
+		s := string(r.bytes())
+		r.texts = append(r.texts, s)
+		return s
+	}
+	if n > len(r.texts) {
+		r.take(-1)
+		return ""
+	}
+	return r.texts[n-1]
+}
+
+func (r *reader) device() deviceState {
+	d := deviceState{id: r.text()}
+	for range r.count(6) {
+		s := streamState{kind: r.text(), heard: r.signed(), newest: r.signed(), quality: telemetry.Quality(r.byte())}
+		for range r.count(11) {
+			c := cellState{name: r.text()}
+			c.cell = cell{number: r.float(), word: r.text(), at: r.signed()}
+			s.cells = append(s.cells, c)
+		}
+		for range r.count(5) {
+			w := windowState{name: r.text(), width: r.signed()}
+			w.window = r.window(w.width)
+			s.windows = append(s.windows, w)
+		}
+		for range r.count(7) {
+			s.bindings = append(s.bindings, r.binding())
+		}
+		d.streams = append(d.streams, s)
+	}
+	return d
+}
+
+func (r *reader) binding() bindingState {
+	b := bindingState{rule: r.text(), latched: r.byte(), waiting: r.byte(), quiet: r.byte()}
+	for i := range b.due {
+		if b.waiting&(1<<i) != 0 {
+			b.due[i] = r.signed()
+		}
+	}
+	b.lastStart, b.again = r.signed(), uint32(r.int())
+	if r.byte() == 1 {
+		b.warning = &raised{id: string(r.bytes()), start: r.signed(), step: r.int(), severity: telemetry.Severity(r.byte())}
+	}
+	return b
+}
+
+func (r *reader) sample(t int64) sample { return sample{t + r.signed(), r.float()} }
+
+func (r *reader) window(width int64) *window {
+	w := &window{width: width}
+	if width <= 0 {
+		r.take(-1)
+		return w
+	}
+	if r.byte() == 1 {
+		w.panes = newPanes(width)
+		w.panes.newest = r.signed()
+		w.panes.undo = r.pane()
+		for i := range w.panes.row {
+			w.panes.row[i] = r.pane()
+		}
+		return w
+	}
+	n, mid := r.count(9), r.int()
+	t := int64(0)
+	for range n {
+		s := r.sample(t)
+		t = s.t
+		w.push(s.t, s.v)
+	}
+	if mid > w.n || n == 0 || n > MaxSamples {
+		r.take(-1)
+		return w
+	}
+	w.mid = mid
+	return w
+}
+
+func (r *reader) pane() pane {
+	n := r.int()
+	if n == 0 {
+		return pane{}
+	}
+	p := pane{total: total{n: int64(n), sum: r.float(), min: r.float(), max: r.float(), mean: r.float(), m2: r.float()}}
+	p.first = r.sample(0)
+	p.last = r.sample(p.first.t)
+	return p
+}

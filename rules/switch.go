@@ -1,0 +1,250 @@
+package rules
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+
+	"haidang/gateway/telemetry"
+)
+
+// document takes in one control record and, with the last part of a document,
+// puts it into force. What cannot be used changes nothing.
+func (e *Engine) document(r *telemetry.Reading) {
+	text, err := e.pending.add(r)
+	if err != nil {
+		e.meters.broken.Inc()
+		e.logger.Error("a rules document in the log is broken and was not applied", slog.Any("error", err))
+		return
+	}
+	if text == nil || e.set != nil && hashOf(text) == e.set.hash {
+		return
+	}
+	doc, err := parseDocument(text)
+	if err != nil {
+		e.meters.broken.Inc()
+		e.logger.Error("a rules document in the log is broken and was not applied", slog.Any("error", err))
+		return
+	}
+	set, faults := Compile(doc)
+	if len(faults) > 0 {
+		e.meters.refused.Inc()
+		e.logger.Error("a rules document in the log does not compile and was not applied; the one before stays in force",
+			slog.String("hash", hashOf(text)), slog.Int("faults", len(faults)), slog.String("first", faults[0].String()))
+		return
+	}
+	e.apply(set)
+	e.meters.applied.Inc()
+}
+
+// apply puts a set into force. Windows and values stay; a rule whose condition
+// is unchanged keeps its state. The warnings of rules that are gone, changed, or
+// apply to the device no more are cleared; a changed rule raises anew with the
+// next reading.
+func (e *Engine) apply(set *Set) {
+	var active []*binding
+	for _, d := range e.devices {
+		for _, s := range d.streams {
+			for i := range s.all() {
+				if b := &s.bindings[i]; b.warning != nil {
+					active = append(active, b)
+				}
+			}
+		}
+	}
+	slices.SortFunc(active, func(a, b *binding) int {
+		return cmp.Or(cmp.Compare(a.rule.Name, b.rule.Name), cmp.Compare(a.stream.device.id, b.stream.device.id))
+	})
+	before := e.states()
+	e.load(set, before)
+	for _, old := range active {
+		b := e.binding(old)
+		if b != nil && b.warning != nil {
+			e.settle(b, e.aim(b.stream, true))
+			continue
+		}
+		old.latched = 0
+		old.tally = &tally{} // the rule's own starts anew, or is gone
+		e.settle(old, e.aim(old.stream, true))
+	}
+}
+
+// all returns the stream's bindings; there are none of a stream that is nil.
+func (s *stream) all() []binding {
+	if s == nil {
+		return nil
+	}
+	return s.bindings
+}
+
+// binding finds the state that follows on an old one, or nil.
+func (e *Engine) binding(old *binding) *binding {
+	d := e.devices[old.stream.device.id]
+	p := e.set.byKind[old.stream.plan.name()]
+	if d == nil || p == nil || d.streams[p.index] == nil {
+		return nil
+	}
+	return d.streams[p.index].find(old.rule.Name)
+}
+
+func (s *stream) find(rule string) *binding {
+	i, ok := slices.BinarySearchFunc(s.bindings, rule, func(b binding, name string) int {
+		return cmp.Compare(b.rule.Name, name)
+	})
+	if !ok {
+		return nil
+	}
+	return &s.bindings[i]
+}
+
+// A deviceState is what is kept of a device from one set to the next, and in
+// checkpoints: all names in full, so that it does not depend on a set.
+type deviceState struct {
+	id      string
+	streams []streamState
+}
+
+type streamState struct {
+	kind          string
+	heard, newest int64
+	quality       telemetry.Quality
+	cells         []cellState
+	windows       []windowState
+	bindings      []bindingState
+}
+
+type cellState struct {
+	name string
+	cell cell
+}
+
+type windowState struct {
+	name   string
+	width  int64
+	window *window
+}
+
+type bindingState struct {
+	rule, condition         string
+	latched, waiting, quiet uint8
+	due                     [maxLevels]int64
+	warning                 *raised
+	lastStart               int64
+	again                   uint32
+}
+
+// states returns the state of all devices, sorted by id, and of each by kind,
+// name and rule. Windows are shared with the engine, not copied.
+func (e *Engine) states() []deviceState {
+	states := make([]deviceState, 0, len(e.devices))
+	for _, id := range sortedKeys(e.devices) {
+		d := deviceState{id: id}
+		for _, s := range e.devices[id].streams {
+			if s != nil {
+				d.streams = append(d.streams, s.state())
+			}
+		}
+		slices.SortFunc(d.streams, func(a, b streamState) int { return cmp.Compare(a.kind, b.kind) })
+		states = append(states, d)
+	}
+	return states
+}
+
+func (s *stream) state() streamState {
+	state := streamState{kind: s.plan.name(), heard: s.heard, newest: s.newest, quality: s.quality}
+	for i, name := range s.plan.cells {
+		if s.cells[i].at != never {
+			state.cells = append(state.cells, cellState{name, s.cells[i]})
+		}
+	}
+	for i, w := range s.plan.windows {
+		if s.windows[i] != nil {
+			state.windows = append(state.windows, windowState{s.plan.cells[w.cell], int64(w.width), s.windows[i]})
+		}
+	}
+	slices.SortFunc(state.cells, func(a, b cellState) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(state.windows, func(a, b windowState) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.width, b.width))
+	})
+	for i := range s.bindings {
+		b := &s.bindings[i]
+		if b.latched == 0 && b.waiting == 0 && b.quiet == 0 && b.lastStart == never {
+			continue // as new
+		}
+		state.bindings = append(state.bindings, bindingState{
+			rule: b.rule.Name, condition: b.rule.condition,
+			latched: b.latched, waiting: b.waiting, quiet: b.quiet, due: b.due,
+			warning: b.warning, lastStart: b.lastStart, again: b.again,
+		})
+	}
+	return state
+}
+
+// load puts a set into force with the state that there was.
+func (e *Engine) load(set *Set, states []deviceState) {
+	tallies := map[string]*tally{}
+	for _, r := range set.rules {
+		tallies[r.Name] = &tally{}
+		if t := e.tallies[r.Name]; t != nil {
+			*tallies[r.Name] = tally{evaluations: t.evaluations, raised: t.raised, errors: t.errors}
+		}
+	}
+	e.set, e.packed, e.tallies = set, nil, tallies
+	e.devices, e.sites, e.queue = map[string]*device{}, map[string]*site{}, nil
+	for i := range states {
+		d := e.device(states[i].id)
+		if d == nil {
+			continue
+		}
+		for j := range states[i].streams {
+			if p := set.byKind[states[i].streams[j].kind]; p != nil && (len(p.rules) > 0 || len(p.cells) > 0) {
+				e.restore(e.stream(d, p), &states[i].streams[j])
+			}
+		}
+	}
+	registered := set.registry.Devices()
+	for i := range registered { // silence counts from the time at which a device was registered
+		for _, p := range set.plans {
+			if p.silent && (p.kind == nil || slices.Contains(registered[i].Kinds, p.kind.Name)) {
+				e.stream(e.device(registered[i].ID), p)
+			}
+		}
+	}
+}
+
+func (e *Engine) restore(s *stream, state *streamState) {
+	s.heard, s.newest, s.quality = state.heard, state.newest, state.quality
+	for _, c := range state.cells {
+		if i, ok := s.plan.byName[c.name]; ok {
+			s.cells[i] = c.cell
+			s.cells[i].gen = 0
+		}
+	}
+	for _, w := range state.windows {
+		cell, ok := s.plan.byName[w.name]
+		if !ok {
+			continue
+		}
+		for _, i := range s.plan.byCell[cell] {
+			if spec := s.plan.windows[i]; int64(spec.width) == w.width {
+				s.windows[i] = w.window
+				w.window.want(spec.totals)
+			}
+		}
+	}
+	for _, old := range state.bindings {
+		b := s.find(old.rule)
+		if b == nil || b.rule.condition != old.condition {
+			continue
+		}
+		b.latched, b.waiting, b.quiet = old.latched&b.levels, old.waiting&b.levels, old.quiet
+		b.due, b.warning, b.lastStart, b.again = old.due, old.warning, old.lastStart, old.again
+		if b.warning != nil {
+			b.tally.active++
+		}
+	}
+	for i := range s.bindings {
+		e.queue.remove(&s.bindings[i])
+		e.queue.arm(&s.bindings[i])
+	}
+}
