@@ -114,7 +114,7 @@ func BenchmarkWholePath(b *testing.B) {
 		b.ReportMetric(total/time.Since(began).Seconds(), "stored/s")
 		b.ReportMetric(g.peakMiB(), "peak-MiB")
 		b.ReportMetric(g.metric("process_cpu_seconds_total")/total*1e6, "cpu-s/million")
-		g.kill()
+		g.stop()
 	}
 }
 

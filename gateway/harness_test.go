@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,11 +30,18 @@ import (
 // be started, killed and looked at.
 func TestMain(m *testing.M) {
 	if os.Getenv("HAIDANG_TEST_COMMAND") != "" {
+		if name := os.Getenv("HAIDANG_CPUPROFILE"); name != "" { // written when the command is stopped
+			if file, err := os.Create(name); err == nil && pprof.StartCPUProfile(file) != nil {
+				fmt.Fprintln(os.Stderr, "no CPU profile in", name)
+			}
+		}
 		reload := make(chan os.Signal, 1)
 		signal.Notify(reload, syscall.SIGHUP)
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		context.AfterFunc(ctx, stop)
-		os.Exit(execute(ctx, environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, reload: reload}, os.Args[1:]))
+		code := execute(ctx, environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, reload: reload}, os.Args[1:])
+		pprof.StopCPUProfile()
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
 }

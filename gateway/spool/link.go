@@ -59,7 +59,7 @@ func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
 			l.close()
 		}
 	}()
-	address, options := s.options.Config.URL, []nats.Option{nats.Name("haidang")}
+	address, options := s.options.Config.URL, []nats.Option{nats.Name("haidang"), nats.ErrorHandler(s.asyncError)}
 	if address == "" {
 		if l.server, err = startServer(s.options.Dir, s.options.Scratch, serverLogger{s.logger, l}); err != nil {
 			return nil, err
@@ -78,6 +78,15 @@ func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// asyncError hears of what no call returns. A cursor's channel has room for
+// just what it asks for, so that now and then a status message overflows it:
+// read checks the sequence of each frame and needs no other sign of it.
+func (s *Spool) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if !errors.Is(err, nats.ErrSlowConsumer) {
+		s.logger.Warn("the log's connection", "error", err)
+	}
 }
 
 func connect(address string, options []nats.Option) (*nats.Conn, jetstream.JetStream, error) {
