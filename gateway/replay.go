@@ -158,6 +158,7 @@ type player struct {
 	begun    bool
 	source   string
 	read     int // records of the files that became readings or were rejected
+	messages uint64
 	reasons  map[string]uint64
 	failed   chan error // the first failed append
 	progress *progress
@@ -218,7 +219,7 @@ func (p *player) decoder(f *replay.File) (replay.Decoder, string, error) {
 	}
 	switch format {
 	case "nmea":
-		return &sentences{decoder: ais.NewDecoder()}, format, nil
+		return &sentences{decoder: ais.NewDecoder(), messages: &p.messages}, format, nil
 	case "influx":
 		return replay.LineProtocol(parseLine), format, nil
 	case "csv":
@@ -327,7 +328,10 @@ func (p *player) settle(ctx context.Context) error {
 }
 
 // sentences reads NMEA lines for a replay.
-type sentences struct{ decoder *ais.Decoder }
+type sentences struct {
+	decoder  *ais.Decoder
+	messages *uint64 // whole ones, of all files
+}
 
 // Line implements replay.Decoder.
 func (s *sentences) Line(line []byte, at time.Time, sink replay.Sink) error {
@@ -354,13 +358,22 @@ func (s *sentences) Line(line []byte, at time.Time, sink replay.Sink) error {
 // End implements replay.Decoder.
 func (s *sentences) End(replay.Sink) error {
 	s.decoder.End()
+	*s.messages += s.decoder.Counts().Messages
 	return nil
 }
 
 // summary prints what became of the files.
 func (p *player) summary(warnings []telemetry.Warning) {
 	out := p.env.stdout
-	fmt.Fprintf(out, "read      %d records of %s\n", p.read, strings.Join(p.options.files, ", "))
+	lines := 0
+	for _, f := range p.files {
+		lines += f.Seen()
+	}
+	fmt.Fprintf(out, "read      %s", count(lines, "line"))
+	if p.messages > 0 {
+		fmt.Fprintf(out, ", %s", count(int(p.messages), "message"))
+	}
+	fmt.Fprintf(out, " of %s\n", strings.Join(p.options.files, ", "))
 	fmt.Fprintf(out, "accepted  %d readings\n", p.g.intake.Total())
 	rejected := uint64(0)
 	for _, n := range p.reasons {

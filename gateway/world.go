@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"sort"
 	"strconv"
+	"strings"
 
 	"haidang/drivers/modbus"
 	"haidang/gateway/config"
@@ -169,6 +170,9 @@ func (l *loader) rules(patterns []string) ([]rules.Rule, []part) {
 			l.faults = append(l.faults, l.doc.Locate([]telemetry.Fault{telemetry.Faultf(fmt.Sprintf("rules[%d]", i), "%v", err)})...)
 		}
 		for _, name := range names {
+			if strings.HasSuffix(name, ".test.yaml") {
+				continue // a scenario, beside the rules that it tests
+			}
 			var file rules.File
 			if doc := l.open(from, name, &file); doc != nil {
 				parts = append(parts, part{doc, len(list)})

@@ -62,6 +62,7 @@ type File struct {
 	disk *os.File
 	read int64
 	text io.Reader
+	seen int // lines
 }
 
 // Open opens a recording; gzip is recognised by its first bytes.
@@ -102,6 +103,9 @@ func (c counting) Read(p []byte) (int, error) {
 // Done returns how many bytes of the file on disk were read.
 func (f *File) Done() int64 { return f.read }
 
+// Seen returns how many lines were read.
+func (f *File) Seen() int { return f.seen }
+
 // Close closes the file.
 func (f *File) Close() error { return f.disk.Close() }
 
@@ -126,6 +130,7 @@ func (f *File) Lines(ctx context.Context, d Decoder, timing Timing, sink Sink) e
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read %s after line %d: %w", f.Name, n, err)
 		}
+		f.seen++
 		place := fmt.Sprintf("%s:%d", f.Name, n+1)
 		if tooLong {
 			err = sink.Reject(telemetry.DeadLetter{Place: place, Reason: "line_too_long", Detail: fmt.Sprintf("a line is at most %d bytes", MaxLine), Bytes: line})
