@@ -97,9 +97,9 @@ func TestOneClearLine(t *testing.T) {
 		}
 	}
 
-	for i, key := range []string{"broker", "influx", "console"} {
+	for i, key := range []string{"broker", "influx", "console", "ais"} {
 		g := prepare(t, "")
-		address := []string{g.ports.mqtt, g.ports.influx, g.ports.console}[i]
+		address := []string{g.ports.mqtt, g.ports.influx, g.ports.console, g.ports.nmea}[i]
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -146,6 +148,9 @@ func (g *instance) openSources() (err error) {
 		g.sources = append(g.sources, source{name: "modbus." + c.Name, link: c.Name, run: line.Run})
 	}
 	for _, c := range g.cfg.AIS {
+		if err := tryListen(c); err != nil {
+			return err
+		}
 		receiver, err := ais.New(c, g.intake, g.reg, g.logger)
 		if err != nil {
 			return fmt.Errorf("ais %q: %w", c.Name, err)
@@ -153,6 +158,20 @@ func (g *instance) openSources() (err error) {
 		g.sources = append(g.sources, source{name: "ais." + c.Name, link: c.Name, run: receiver.Run})
 	}
 	return nil
+}
+
+// tryListen tells an occupied port at the start, where somebody reads it: later
+// the source would only be tried again and again.
+func tryListen(c ais.Config) error {
+	address, ok := strings.CutPrefix(c.Connect, "listen://")
+	if !ok {
+		return nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("ais %q: connect: %w", c.Name, err)
+	}
+	return listener.Close()
 }
 
 func (g *instance) onClose(f func() error) { g.closers = append(g.closers, f) }

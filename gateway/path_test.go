@@ -137,10 +137,12 @@ func TestAcknowledge(t *testing.T) {
 func TestAISToStore(t *testing.T) {
 	g := prepare(t, "")
 	g.start()
-	conn, err := net.Dial("tcp", g.ports.nmea)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var conn net.Conn
+	eventually(t, "the NMEA port answers", 5*time.Second, func() bool {
+		var err error
+		conn, err = net.Dial("tcp", g.ports.nmea)
+		return err == nil
+	})
 	defer conn.Close()
 	fmt.Fprint(conn, "noise\r\n", strings.Repeat("x", 10<<20), "\r\n",
 		"!AIVDM,1,1,,B,177KQJ5000G?tO`K>RA1wUbN0TKH,0*5D\r\n", // wrong checksum
