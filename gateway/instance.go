@@ -44,7 +44,6 @@ type instance struct {
 	broker     *broker.Broker // nil in a replay
 	console    *console.Console
 	supervisor *supervisor
-	recipients []*ioc.Recipient
 	sources    []source
 
 	closers []func() error

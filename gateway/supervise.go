@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"sort"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,30 +29,18 @@ const (
 	lastPause  = time.Minute
 )
 
-// A SourceState is how a source stands, for operators.
-type SourceState struct {
-	Name     string    `json:"name"`
-	Running  bool      `json:"running"`
-	Restarts int       `json:"restarts"`
-	Error    string    `json:"error,omitempty"` // the last one
-	Since    time.Time `json:"since"`
-}
-
 // A supervisor keeps sources running.
 type supervisor struct {
 	intake   telemetry.Intake
 	logger   *slog.Logger
 	up       *prometheus.GaugeVec
 	restarts *prometheus.CounterVec
-
-	mu     sync.Mutex
-	states map[string]*SourceState
 }
 
 func newSupervisor(intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger) *supervisor {
 	with := promauto.With(reg)
 	return &supervisor{
-		intake: intake, logger: logger, states: map[string]*SourceState{},
+		intake: intake, logger: logger,
 		up:       with.NewGaugeVec(prometheus.GaugeOpts{Name: "haidang_source_running", Help: "1 while the source runs, 0 while it waits to be started again."}, []string{"source"}),
 		restarts: with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_source_restarts_total", Help: "How often a source ended with an error and was started again."}, []string{"source"}),
 	}
@@ -64,18 +50,19 @@ func newSupervisor(intake telemetry.Intake, reg prometheus.Registerer, logger *s
 func (s *supervisor) keep(ctx context.Context, src source) error {
 	pause := firstPause
 	said := ""
+	up := s.up.WithLabelValues(src.name)
+	defer up.Set(0)
 	for {
-		s.set(src.name, func(st *SourceState) { st.Running = true })
+		up.Set(1)
 		started := time.Now()
 		err := runSafely(ctx, src)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err == nil {
-			s.set(src.name, func(st *SourceState) { st.Running, st.Error = false, "" })
 			return nil // it has delivered all it had, as a file does
 		}
-		s.set(src.name, func(st *SourceState) { st.Running, st.Error, st.Restarts = false, err.Error(), st.Restarts+1 })
+		up.Set(0)
 		s.restarts.WithLabelValues(src.name).Inc()
 		if time.Since(started) > lastPause {
 			pause, said = firstPause, ""
@@ -117,36 +104,4 @@ func runSafely(ctx context.Context, src source) (err error) {
 		return nil
 	}
 	return err
-}
-
-func (s *supervisor) set(name string, change func(*SourceState)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.states[name]
-	if st == nil {
-		st = &SourceState{Name: name}
-		s.states[name] = st
-	}
-	was := st.Running
-	change(st)
-	if st.Running != was || st.Since.IsZero() {
-		st.Since = time.Now().UTC()
-	}
-	running := 0.0
-	if st.Running {
-		running = 1
-	}
-	s.up.WithLabelValues(name).Set(running)
-}
-
-// sources returns how the sources stand, by name.
-func (s *supervisor) sources() []SourceState {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]SourceState, 0, len(s.states))
-	for _, st := range s.states {
-		out = append(out, *st)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
-	return out
 }
