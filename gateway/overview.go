@@ -78,6 +78,11 @@ type latestState struct {
 	Time    time.Time         `json:"time"`
 	Values  map[string]any    `json:"values"`
 	Quality map[string]string `json:"quality,omitempty"`
+
+	// Unknown are the values that the catalogue does not have; UnknownKind says
+	// that it does not have the kind.
+	Unknown     []string `json:"unknown,omitempty"`
+	UnknownKind bool     `json:"unknown_kind,omitempty"`
 }
 
 // devices returns the registered devices and those that were heard.
@@ -103,7 +108,7 @@ func (g *instance) devices() []deviceState {
 			continue
 		}
 		out[i].Up = h.Up
-		out[i].addLatest(h.Latest)
+		out[i].addLatest(h.Latest, g.intake.Known().Kinds)
 		if h.Count > 0 {
 			out[i].Heard, out[i].Source, out[i].Quality, out[i].Readings = &h.At, h.Source, h.Quality.String(), h.Count
 		}
@@ -112,13 +117,17 @@ func (g *instance) devices() []deviceState {
 	return out
 }
 
-func (d *deviceState) addLatest(list []intake.Latest) {
+func (d *deviceState) addLatest(list []intake.Latest, kinds *telemetry.Catalogue) {
 	for _, l := range list {
 		if !slices.Contains(d.Kinds, l.Kind) {
 			d.Kinds = append(slices.Clone(d.Kinds), l.Kind)
 		}
-		state := latestState{Time: l.Time, Values: map[string]any{}}
+		kind := kinds.Kind(l.Kind)
+		state := latestState{Time: l.Time, Values: map[string]any{}, UnknownKind: kind == nil}
 		for _, v := range l.Values {
+			if kind != nil && kind.Quantity(v.Name) == nil {
+				state.Unknown = append(state.Unknown, v.Name)
+			}
 			if v.Text != "" {
 				state.Values[v.Name] = v.Text
 			} else {

@@ -15,8 +15,10 @@ import (
 
 	"haidang/broker"
 	"haidang/drivers/ais"
+	"haidang/gateway/influx"
 	"haidang/gateway/ioc"
 	"haidang/gateway/replay"
+	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
 
@@ -24,7 +26,7 @@ import (
 type replayOptions struct {
 	config, data, columns, format, start string
 	speed, rate                          float64
-	keep                                 bool
+	keep, deliver                        bool
 	console, influx                      string
 	files                                []string
 }
@@ -37,13 +39,14 @@ func replayVerb() verb {
 		example: `haidang replay --config gateway.yaml recording.nmea.gz
 haidang replay --config flood.yaml --map gauge.map.yaml --keep gauge.csv`,
 		flags: func(f *pflag.FlagSet) {
-			f.StringVar(&o.config, "config", "", "configuration whose kinds, devices, zones, rules and recipients hold; its sources are left out")
+			f.StringVar(&o.config, "config", "", "configuration whose kinds, devices, zones and rules hold; its sources, store and recipients are left out")
 			f.StringVar(&o.columns, "map", "", "what the columns of CSV files mean (YAML: device, time, columns)")
 			f.StringVar(&o.format, "format", "", "nmea, csv or influx; default: seen from the file")
 			f.Float64Var(&o.speed, "speed", 0, "1: as it happened, 100: a hundred times faster, 0: as fast as it goes")
 			f.StringVar(&o.start, "start", "2025-01-01T00:00:00+07:00", "time of the first line of a file without times")
 			f.Float64Var(&o.rate, "rate", 100, "lines a second in a file without times")
 			f.BoolVar(&o.keep, "keep", false, "serve the API until Ctrl-C when the files are read")
+			f.BoolVar(&o.deliver, "deliver", false, "send the warnings to the recipients of the configuration, too: people may be paged")
 			f.StringVar(&o.data, "data", "", "folder to keep the result in (default: a temporary one)")
 			f.StringVar(&o.console, "console", "127.0.0.1:8080", "where the API is served")
 			f.StringVar(&o.influx, "influx", "127.0.0.1:8086", "where InfluxDB's API is served")
@@ -112,8 +115,13 @@ func (o *replayOptions) run(ctx context.Context, env environment) (err error) {
 func (o *replayOptions) change(c *Configuration) {
 	c.Data = o.data
 	c.Modbus, c.AIS = nil, nil
-	c.Console.Listen, c.Influx.Listen = o.console, o.influx
-	c.Influx.Retention, c.Spool.MaxAge = nil, telemetry.Duration(100*365*24*time.Hour)
+	c.Console.Listen = o.console
+	c.Influx = influx.DefaultConfig() // never the server where the real readings are
+	c.Influx.Listen = o.influx
+	c.Spool = spool.Config{MaxAge: telemetry.Duration(100 * 365 * 24 * time.Hour)}
+	if !o.deliver {
+		c.IOC = nil // last year's flood pages nobody
+	}
 }
 
 func (o *replayOptions) readMap() (*replay.Map, error) {

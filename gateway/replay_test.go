@@ -74,7 +74,8 @@ columns: {stage: {to: river.level_m}, rain: {to: rain.rain_1h_mm}}
 `)
 	write("rules.yaml", floodRule)
 	write("devices.yaml", "devices: [{id: kim-long, kinds: [river], interval: 1h, facts: {alarm1_m: 1, alarm2_m: 2, alarm3_m: 3.5}}]\n")
-	cfg := write("gateway.yaml", "devices: devices.yaml\nrules: [rules.yaml]\n")
+	centre := newRecipient(t)
+	cfg := write("gateway.yaml", fmt.Sprintf("devices: devices.yaml\nrules: [rules.yaml]\nioc: [{name: ioc, webhook: {url: %q}}]\n", centre.url))
 	first := replayed(t, "--config", cfg, "--map", columns, file)
 	if got := summaryOf(first, "accepted"); got != "194 readings" {
 		t.Errorf("accepted %s", got)
@@ -104,11 +105,17 @@ columns: {stage: {to: river.level_m}, rain: {to: rain.rain_1h_mm}}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("transitions:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	if n := len(centre.got()); n != 0 {
+		t.Errorf("%d warnings of a replay were sent to the recipients", n)
+	}
 	if second := replayed(t, "--config", cfg, "--map", columns, file); second != first {
 		t.Errorf("the second run differs:\n%s", second)
 	}
-	if paced := replayed(t, "--speed", "400000", "--config", cfg, "--map", columns, file); paced != first {
+	if paced := replayed(t, "--deliver", "--speed", "400000", "--config", cfg, "--map", columns, file); paced != first {
 		t.Errorf("the paced run differs:\n%s", paced)
+	}
+	if n := len(centre.got()); n != len(want) {
+		t.Errorf("with --deliver the recipient got %d warnings, want %d", n, len(want))
 	}
 }
 

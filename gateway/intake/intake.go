@@ -250,18 +250,8 @@ func (in *Intake) judge(known *Known, r *telemetry.Reading) {
 	}
 }
 
-// Unknown returns the kinds ("kind") and values ("kind.value") that the
-// catalogue does not know, with how often each was seen.
-func (in *Intake) Unknown() map[string]int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	out := make(map[string]int, len(in.unknown))
-	for k, n := range in.unknown {
-		out[k] = n
-	}
-	return out
-}
-
+// seenUnknown counts a kind ("kind") or a value ("kind.value") that the
+// catalogue does not know, and tells of it once.
 func (in *Intake) seenUnknown(name string) {
 	in.metrics.unknown.Inc()
 	in.mu.Lock()

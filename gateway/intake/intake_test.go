@@ -224,7 +224,7 @@ func TestUnknown(t *testing.T) {
 	if got := b.accept(t, strange, other, strange); len(got) != 3 {
 		t.Errorf("%d of 3 accepted", len(got))
 	}
-	if got := fmt.Sprint(b.Unknown()); got != "map[river.mood:2 volcano:1]" {
+	if got := fmt.Sprint(b.unknown); got != "map[river.mood:2 volcano:1]" {
 		t.Errorf("unknown %s", got)
 	}
 	b = setup(t, true)
