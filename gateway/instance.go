@@ -57,6 +57,7 @@ type mode struct {
 
 // open makes the parts of a gateway and takes its ports; nothing runs yet.
 func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog.Logger) (_ *instance, err error) {
+	boundMemory()
 	g := &instance{cfg: cfg, world: w, logger: logger, reg: prometheus.NewRegistry(), ready: make(chan struct{})}
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {

@@ -97,7 +97,6 @@ type Expectation struct {
 	Values    map[string]float64 `yaml:"values"`
 	Threshold *float64           `yaml:"threshold"`
 	Message   string             `yaml:"message"` // part of the text in one of the languages
-	Shadow    *bool              `yaml:"shadow"`  // of a rule in shadow
 }
 
 // Never is a kind of transition that must not happen.
