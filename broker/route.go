@@ -89,7 +89,8 @@ func newRoute(topic string, mappings []Mapping) *route {
 
 // name sets device and kind, or the fault when one cannot be a name.
 func (r *route) name(device, kind string) {
-	r.device, r.kind = device, kind
+	// The topic is a view of its packet: whoever keeps a name would keep it all.
+	r.device, r.kind = strings.Clone(device), strings.Clone(kind)
 	switch {
 	case !telemetry.ValidName(device):
 		r.fault = faultf("bad_name", "device %q is not a name of at most %d letters, digits and ._:- that begins with a letter or digit", device, telemetry.MaxNameRunes)

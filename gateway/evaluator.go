@@ -33,6 +33,12 @@ type evaluator struct {
 	kept     uint64 // position of the last checkpoint
 	keptAt   time.Time
 
+	// Without a checkpoint the engine learns what it can from the log up to
+	// relearn; held are the warnings that it has raised meanwhile. Those that it
+	// does not know then are cleared: nothing else would ever clear them.
+	relearn uint64
+	held    map[string]bool
+
 	done atomic.Uint64 // position, for other goroutines
 }
 
@@ -40,20 +46,28 @@ type evaluator struct {
 // one that cannot be read, it begins at the start of the log.
 func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
 	e := &evaluator{spool: s, centre: c, logger: logger, keptAt: time.Now()}
-	blob, err := s.LoadCheckpoint(ctx, followRules)
-	if err != nil {
-		return nil, fmt.Errorf("load the rules' checkpoint: %w", err)
-	}
 	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
-	if len(blob) < 8 {
-		return e, nil
+	last := s.Readings().Last()
+	blob, err := s.LoadCheckpoint(ctx, followRules)
+	if err == nil && len(blob) >= 8 {
+		if err = e.engine.Restore(blob[8:]); err == nil {
+			e.position = binary.BigEndian.Uint64(blob)
+			if e.position > last { // the end of the log was lost: its numbers are given again
+				logger.Error("the log ends before the rules' position", "position", e.position, "last", last)
+				e.position = last
+			}
+			e.kept = e.position
+			e.done.Store(e.position)
+			return e, nil
+		}
 	}
-	if err := e.engine.Restore(blob[8:]); err != nil {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
 		logger.Error("the rules' checkpoint cannot be read; the log is evaluated from its start", "error", err)
-		return e, nil
 	}
-	e.position = binary.BigEndian.Uint64(blob)
-	e.kept = e.position
+	e.relearn, e.held = last, map[string]bool{}
 	return e, nil
 }
 
@@ -93,8 +107,14 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 			return err
 		}
 		e.ahead = true
-		if err := e.write(ctx, e.engine.Evaluate(frame.Received, readings)); err != nil {
+		steps := e.engine.Evaluate(frame.Received, readings)
+		if err := e.write(ctx, steps); err != nil {
 			return err
+		}
+		if e.held != nil {
+			if err := e.learn(ctx, frame, steps); err != nil {
+				return err
+			}
 		}
 		e.position, e.ahead = frame.Seq, false
 		e.done.Store(frame.Seq)
@@ -102,7 +122,26 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 	if time.Since(e.keptAt) < checkpointEvery {
 		return nil
 	}
-	return e.keep(ctx)
+	if err := e.keep(ctx); err != nil && ctx.Err() == nil {
+		// Evaluation goes on without: after a crash more frames are evaluated again.
+		e.logger.Error("the rules' checkpoint cannot be kept, trying again", "error", err)
+		e.keptAt = time.Now()
+	}
+	return nil
+}
+
+// learn notes what the engine holds while it goes through the log without a
+// checkpoint, and clears the rest once it has its rules and has caught up.
+func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Reading], steps []telemetry.Transition) error {
+	for _, s := range steps {
+		e.held[s.ID] = s.State != telemetry.Cleared
+	}
+	if frame.Seq <= e.relearn || e.engine.Hash() == "" {
+		return nil
+	}
+	held := e.held
+	e.held = nil
+	return e.centre.orphan(ctx, frame.Received, held)
 }
 
 // write hands the steps to the centre. The engine has moved on and cannot give
@@ -113,6 +152,11 @@ func (e *evaluator) write(ctx context.Context, steps []telemetry.Transition) err
 		err := e.centre.Step(ctx, steps)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		var unwritable *telemetry.Rejection
+		if errors.As(err, &unwritable) {
+			e.logger.Error("a warning cannot be written and is lost", "error", err)
+			return nil
 		}
 		e.logger.Error("warnings cannot be written, trying again", "error", err)
 		if !wait(ctx, pause) {

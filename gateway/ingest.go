@@ -18,18 +18,35 @@ import (
 const (
 	maxWriteBytes = 8 << 20
 	writePatience = 30 * time.Second // until the readings are on disk
+	maxWrites     = 4                // at a time; others wait
+	maxBadLines   = 100              // of a write that are kept as dead letters; others are counted in the answer
 )
 
 // An ingestHandler takes what clients write to InfluxDB's own endpoints
 // (/write of 1.x, /api/v2/write of 2.x) into the log, as any other source: it
 // is checked, evaluated by rules and stored. 204 means that it is on disk.
-type ingestHandler struct{ intake func() telemetry.Intake }
+type ingestHandler struct {
+	intake  func() telemetry.Intake
+	started func() bool // the log has the gateway's start and its rules
+	slots   chan struct{}
+}
 
 // ServeHTTP implements http.Handler.
 func (h ingestHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "want POST with line protocol")
+		return
+	}
+	if !h.started() {
+		w.Header().Set("Retry-After", "1")
+		writeError(w, http.StatusServiceUnavailable, "unavailable", "the gateway is starting")
+		return
+	}
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	case <-r.Context().Done():
 		return
 	}
 	unit, err := precision(r.URL.Query().Get("precision"))
@@ -42,7 +59,7 @@ func (h ingestHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, status, "invalid", err.Error())
 		return
 	}
-	readings, bad := parseLines(body, unit)
+	readings, bad, refused := parseLines(body, unit)
 	if len(readings) > 0 {
 		done := make(chan error, 1)
 		h.intake().Accept("influx.write", readings, func(err error) { done <- err })
@@ -66,7 +83,7 @@ func (h ingestHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, letter := range bad {
 		h.intake().SetAside(letter, nil)
 	}
-	writeError(w, http.StatusBadRequest, "invalid", fmt.Sprintf("partial write: %d lines accepted, %d refused; first: %s: %s", len(readings), len(bad), bad[0].Place, bad[0].Detail))
+	writeError(w, http.StatusBadRequest, "invalid", fmt.Sprintf("partial write: %d lines accepted, %d refused; first: %s: %s", len(readings), refused, bad[0].Place, bad[0].Detail))
 }
 
 // precision returns the unit of timestamps; 0: seen from their size.
@@ -110,7 +127,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 
 // parseLines reads each line for itself: one that is no line protocol costs no
 // other.
-func parseLines(body []byte, unit time.Duration) (readings []telemetry.Reading, bad []telemetry.DeadLetter) {
+func parseLines(body []byte, unit time.Duration) (readings []telemetry.Reading, bad []telemetry.DeadLetter, refused int) {
 	n := 0
 	for line := range bytes.Lines(body) {
 		n++
@@ -120,12 +137,15 @@ func parseLines(body []byte, unit time.Duration) (readings []telemetry.Reading, 
 		}
 		reading, err := broker.ParseLine(line, unit)
 		if err != nil {
+			if refused++; refused > maxBadLines {
+				continue
+			}
 			bad = append(bad, telemetry.DeadLetter{Source: "influx.write", Place: fmt.Sprintf("line %d", n), Reason: "bad_line", Detail: err.Error(), Bytes: line})
 			continue
 		}
 		readings = append(readings, reading)
 	}
-	return readings, bad
+	return readings, bad, refused
 }
 
 // writeError answers in the shape that clients of 1.x (error) and of 2.x (code,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ type instance struct {
 	console    *console.Console
 	supervisor *supervisor
 	sources    []source
+	newcomers  map[string][]telemetry.Transition // what new followers of the warnings log are offered
 
 	closers []func() error
 	ready   chan struct{} // closed when everything runs
@@ -73,6 +75,9 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	}
 	g.onClose(g.store.Close)
 	if g.centre, err = openCentre(ctx, g.spool.Warnings()); err != nil {
+		return nil, err
+	}
+	if err := g.welcome(ctx); err != nil {
 		return nil, err
 	}
 	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
@@ -131,7 +136,11 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 
 // ingest takes what is written to InfluxDB's own endpoints into the log.
 func (g *instance) ingest() http.Handler {
-	return ingestHandler{intake: func() telemetry.Intake { return g.intake }}
+	return ingestHandler{
+		intake:  func() telemetry.Intake { return g.intake },
+		started: func() bool { return g.started(context.Background()) == nil },
+		slots:   make(chan struct{}, maxWrites),
+	}
 }
 
 func (g *instance) openSources() (err error) {
@@ -202,38 +211,55 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 	before, beforeCtx := errgroup.WithContext(beforeCtx)
 	before.Go(func() error { return g.console.Run(beforeCtx) })
 	deliver(beforeCtx, before)
-	close(g.ready)
 
 	failed := before.Wait()
 	stopBehind()
 	return errors.Join(ended(ctx, failed), behind.Wait())
 }
 
-// live starts the sources of a gateway that runs for real.
-func (g *instance) live(ctx context.Context, group *errgroup.Group) {
+// live starts the sources of a gateway that runs for real, once the log has its
+// start and its rules.
+func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-chan os.Signal, load func() (*world, error)) {
 	beat := &pulse{name: g.cfg.Gateway, clock: g.clock, log: g.spool.Readings(), last: g.spool.Readings().Last, logger: g.logger}
 	group.Go(func() error {
-		if err := beat.started(ctx, g.downFor()); err != nil {
-			return ended(ctx, fmt.Errorf("write the start to the log: %w", err))
+		if !beat.begin(ctx, g.downFor()) {
+			return nil
 		}
-		if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), g.world.document); err != nil {
-			return ended(ctx, err)
+		for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+			err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), g.world.document)
+			if err == nil {
+				break
+			}
+			g.logger.Error("the rules cannot be put in force, trying again", "error", err)
+			if !wait(ctx, pause) {
+				return nil
+			}
 		}
 		group.Go(func() error { return g.broker.Run(ctx) })
 		for _, src := range g.sources {
 			group.Go(func() error { return g.supervisor.keep(ctx, src) })
 		}
+		if reload != nil {
+			group.Go(func() error { g.reloads(ctx, reload, load); return nil })
+		}
+		close(g.ready)
 		return beat.Run(ctx)
 	})
 }
 
+// longAgo is longer than any gap: the engine cuts it to the gap that it sees.
+const longAgo = 10 * 365 * 24 * time.Hour
+
 // downFor is how long the gateway did not write to its log.
 func (g *instance) downFor() time.Duration {
 	last := g.spool.Readings().LastReceived()
-	if last.IsZero() {
-		return 0
+	switch {
+	case !last.IsZero():
+		return g.clock.Now().Sub(last)
+	case g.spool.Readings().Last() > 0:
+		return longAgo // all that was in the log has gone by its age
 	}
-	return g.clock.Now().Sub(last)
+	return 0
 }
 
 // follow starts the followers of both logs.
@@ -246,6 +272,7 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 		})
 	})
 	group.Go(func() error { return g.evaluator.Run(ctx) })
+	group.Go(func() error { g.centre.Run(ctx); return nil })
 
 	if g.broker != nil {
 		group.Go(func() error { return g.publish(ctx) })
@@ -257,11 +284,57 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 		recipient := ioc.NewRecipient(c.Name, ioc.NewWebhook(*c.Webhook, version), ioc.Options{Registerer: g.reg, Logger: g.logger})
 		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
 			sender := recipient.Sender(class)
+			offer := g.newcomers[sender.Name()]
 			group.Go(func() error {
+				if err := sender.Accept(ctx, offer); err != nil && ctx.Err() == nil {
+					g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
+				}
 				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(sender.Accept))
 			})
 		}
 	}
+}
+
+// followWarnings are the names of the followers of the warnings log.
+func (g *instance) followWarnings() []string {
+	names := []string{"mqtt", "influx"}
+	for _, c := range g.cfg.IOC {
+		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
+			names = append(names, "ioc."+c.Name+"."+class.String())
+		}
+	}
+	return names
+}
+
+// welcome finds the followers of the warnings log that are new: they begin at
+// its end, and recipients are offered what lasts, instead of three years of
+// warnings that are over.
+func (g *instance) welcome(ctx context.Context) error {
+	const blob = "followers"
+	text, err := g.spool.LoadCheckpoint(ctx, blob)
+	if err != nil {
+		g.logger.Error("the list of followers cannot be read; all begin where their positions say", "error", err)
+	}
+	known := strings.Fields(string(text))
+	names := g.followWarnings()
+	g.newcomers = map[string][]telemetry.Transition{}
+	last := g.spool.Warnings().Last()
+	for _, name := range names {
+		if err != nil || last == 0 || slices.Contains(known, name) {
+			continue
+		}
+		if err := g.spool.Warnings().Commit(ctx, name, last); err != nil {
+			return fmt.Errorf("begin %s at the end of the warnings log: %w", name, err)
+		}
+		g.newcomers[name] = g.centre.lasting()
+	}
+	if strings.Join(known, " ") == strings.Join(names, " ") {
+		return nil
+	}
+	if err := g.spool.SaveCheckpoint(ctx, blob, []byte(strings.Join(names, " "))); err != nil {
+		return fmt.Errorf("keep the list of followers: %w", err)
+	}
+	return nil
 }
 
 // transitions makes a follower of the warnings log of what takes transitions.
@@ -294,23 +367,22 @@ func (g *instance) publish(ctx context.Context) error {
 }
 
 // reloads puts changed rules, devices and kinds in force when asked to; files
-// with a fault change nothing.
-func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal, load func() (*world, error)) error {
+// with a fault, or a log that does not take them, change nothing.
+func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal, load func() (*world, error)) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-reload:
 		}
 		w, err := load()
+		if err == nil {
+			err = g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document)
+		}
 		if err != nil {
-			g.logger.Error("reload refused, nothing was changed", "faults", err)
+			g.logger.Error("reload refused, nothing was changed", "error", err)
 			continue
 		}
-		if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document); err != nil {
-			return ended(ctx, err)
-		}
-		g.world = w
 		g.intake.SetKnown(w.Known)
 		g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
 	}

@@ -15,57 +15,63 @@ import (
 // vietnam is the zone in which times are shown; it has no summer time.
 var vietnam = time.FixedZone("+07", 7*60*60)
 
-// progress shows how far a replay has come: a bar on a terminal, a line now and
+// A meter shows how far something has come: a bar on a terminal, a line now and
 // then elsewhere.
-type progress struct {
+type meter struct {
 	out      io.Writer
 	terminal bool
-	files    []*replay.File
-	file     int
+	share    func() float64 // 0..1
+	at       time.Time      // of the newest record
 	started  time.Time
 	shown    time.Time
 }
 
-func newProgress(out io.Writer, files []*replay.File) *progress {
-	p := &progress{out: out, files: files, started: time.Now(), shown: time.Now()}
+func newMeter(out io.Writer, share func() float64) *meter {
+	m := &meter{out: out, share: share, started: time.Now(), shown: time.Now()}
 	if f, ok := out.(*os.File); ok {
-		p.terminal = term.IsTerminal(int(f.Fd()))
+		m.terminal = term.IsTerminal(int(f.Fd()))
 	}
-	return p
+	return m
 }
 
 // show prints the state if it is time to.
-func (p *progress) show(records int, at time.Time) {
+func (m *meter) show(n int, noun string, at time.Time) {
+	m.at = at
 	every := 5 * time.Second
-	if p.terminal {
+	if m.terminal {
 		every = 200 * time.Millisecond
 	}
-	if time.Since(p.shown) < every {
+	if time.Since(m.shown) < every {
 		return
 	}
-	p.shown = time.Now()
-	var done, size int64
-	for _, f := range p.files {
-		done, size = done+f.Done(), size+f.Size
-	}
-	share := 1.0
-	if size > 0 {
-		share = float64(done) / float64(size)
-	}
-	rate := float64(records) / time.Since(p.started).Seconds()
-	text := fmt.Sprintf("%3.0f %%  %d records  %.0f/s  at %s", 100*share, records, rate, at.In(vietnam).Format("2006-01-02 15:04"))
-	if !p.terminal {
-		fmt.Fprintln(p.out, text)
+	m.shown = time.Now()
+	share := min(max(m.share(), 0), 1)
+	rate := float64(n) / time.Since(m.started).Seconds()
+	text := fmt.Sprintf("%3.0f %%  %d %s  %.0f/s  at %s", 100*share, n, noun, rate, at.In(vietnam).Format("2006-01-02 15:04"))
+	if !m.terminal {
+		fmt.Fprintln(m.out, text)
 		return
 	}
 	const width = 24
 	full := int(share * width)
-	fmt.Fprintf(p.out, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat(".", width-full), text)
+	fmt.Fprintf(m.out, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat(".", width-full), text)
 }
 
 // done ends the bar's line.
-func (p *progress) done() {
-	if p.terminal {
-		fmt.Fprint(p.out, "\r\x1b[K")
+func (m *meter) done() {
+	if m.terminal {
+		fmt.Fprint(m.out, "\r\x1b[K")
 	}
+}
+
+// shareOf is how much of the files was read.
+func shareOf(files []*replay.File) float64 {
+	var done, size int64
+	for _, f := range files {
+		done, size = done+f.Done(), size+f.Size
+	}
+	if size == 0 {
+		return 1
+	}
+	return float64(done) / float64(size)
 }

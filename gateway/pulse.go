@@ -20,6 +20,8 @@ type pulse struct {
 	log    appender
 	last   func() uint64 // newest sequence of the log
 	logger *slog.Logger
+
+	failing bool // the log did not take the last record; said once
 }
 
 // An appender appends readings without the intake: the log's own records are
@@ -39,9 +41,7 @@ func (p *pulse) Run(ctx context.Context) error {
 			return nil
 		case <-every.C:
 		}
-		if err := p.watchClock(ctx); err != nil {
-			return err
-		}
+		p.watchClock(ctx)
 		if now := p.last(); now != seen {
 			seen, since = now, time.Now()
 			continue
@@ -49,33 +49,50 @@ func (p *pulse) Run(ctx context.Context) error {
 		if time.Since(since) < silence {
 			continue
 		}
-		if err := p.log.Append(ctx, []telemetry.Reading{p.record(telemetry.KindTick)}); err != nil {
-			return ended(ctx, err)
+		if p.write(ctx, p.record(telemetry.KindTick)) {
+			seen, since = p.last(), time.Now()
 		}
-		seen, since = p.last(), time.Now()
 	}
 }
 
-func (p *pulse) watchClock(ctx context.Context) error {
+// write appends one record and reports whether it is in the log. A log that is
+// full or cannot write is no reason to end: the next second tries again, and
+// the followers go on meanwhile.
+func (p *pulse) write(ctx context.Context, record telemetry.Reading) bool {
+	err := p.log.Append(ctx, []telemetry.Reading{record})
+	if err != nil && ctx.Err() == nil && !p.failing {
+		p.logger.Error("the log does not take the gateway's own records", "kind", record.Kind, "error", err)
+	}
+	p.failing = err != nil
+	return err == nil
+}
+
+func (p *pulse) watchClock(ctx context.Context) {
 	jump, jumped := p.clock.Check()
 	if !jumped {
-		return nil
+		return
 	}
-	p.logger.Warn("the clock jumped", "by", jump.Wall)
 	record := p.record(telemetry.KindClock,
 		telemetry.Value{Name: "jump_s", Number: jump.Log.Seconds()},
 		telemetry.Value{Name: "wall_jump_s", Number: jump.Wall.Seconds()})
-	if err := p.log.Append(ctx, []telemetry.Reading{record}); err != nil {
-		return ended(ctx, err)
+	if p.write(ctx, record) {
+		p.logger.Warn("the clock jumped", "by", jump.Wall)
+		p.clock.Adopt(jump)
 	}
-	p.clock.Adopt(jump)
-	return nil
 }
 
-// started writes that the gateway starts after having been down.
-func (p *pulse) started(ctx context.Context, down time.Duration) error {
-	return p.log.Append(ctx, []telemetry.Reading{p.record(telemetry.KindStart,
-		telemetry.Value{Name: "down_s", Number: max(down, 0).Seconds()})})
+// begin writes that the gateway starts after having been down, as soon as the
+// log takes it. It returns false when ctx ends before.
+func (p *pulse) begin(ctx context.Context, down time.Duration) bool {
+	record := p.record(telemetry.KindStart,
+		telemetry.Value{Name: "down_s", Number: max(down, 0).Seconds()},
+		telemetry.Value{Name: "wall_jump_s", Number: -p.clock.Ahead().Seconds()})
+	for !p.write(ctx, record) {
+		if !wait(ctx, time.Second) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *pulse) record(kind string, values ...telemetry.Value) telemetry.Reading {

@@ -16,6 +16,7 @@ import (
 	"haidang/broker"
 	"haidang/drivers/ais"
 	"haidang/gateway/influx"
+	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
 	"haidang/gateway/replay"
 	"haidang/gateway/spool"
@@ -98,6 +99,8 @@ func (o *replayOptions) run(ctx context.Context, env environment) (err error) {
 			return fmt.Errorf("make a temporary folder: %w", err)
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(o.data)) }()
+	} else if names, err := os.ReadDir(o.data); err == nil && len(names) > 0 {
+		return usagef("--data %s is not empty: what lies there would change the result", o.data)
 	}
 	cfg, w, err := readConfiguration(o.config, o.change)
 	if err != nil {
@@ -164,40 +167,44 @@ type player struct {
 
 	ctx      context.Context // of the sink's calls
 	begun    bool
+	finished bool               // everything was read and done
+	finish   context.CancelFunc // ends the instance
 	source   string
 	read     int // records of the files that became readings or were rejected
 	messages uint64
 	reasons  map[string]uint64
 	failed   chan error // the first failed append
-	progress *progress
+	latest   time.Time  // a record after it has a wrong clock
+	progress *meter
 }
-
-// errPlayed ends the instance when everything is read and done.
-var errPlayed = errors.New("played")
 
 func (p *player) run(ctx context.Context) error {
 	p.reasons = map[string]uint64{}
 	p.failed = make(chan error, 1)
+	p.latest = time.Now().Add(intake.MaxAhead)
 	var warnings []telemetry.Warning
 	p.g.centre.observe(func(w telemetry.Warning) { warnings = append(warnings, w) })
 	fmt.Fprintf(p.env.stderr, "console http://%s/  InfluxDB http://%s/\n", p.g.console.Addr(), p.g.store.Addr())
+	ctx, p.finish = context.WithCancel(ctx)
+	defer p.finish()
 	err := p.g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
+		close(p.g.ready)
 		group.Go(func() error { return p.play(ctx) })
 	})
-	if errors.Is(err, errPlayed) {
-		err = nil
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		p.summary(warnings)
+	p.summary(warnings)
+	if !p.finished {
+		return errors.New("interrupted before everything was read")
 	}
-	return err
+	return nil
 }
 
 func (p *player) play(ctx context.Context) error {
 	p.ctx = ctx
-	p.progress = newProgress(p.env.stderr, p.files)
-	for i, f := range p.files {
-		p.progress.file = i
+	p.progress = newMeter(p.env.stderr, func() float64 { return shareOf(p.files) })
+	for _, f := range p.files {
 		decoder, name, err := p.decoder(f)
 		if err != nil {
 			return err
@@ -211,8 +218,10 @@ func (p *player) play(ctx context.Context) error {
 		return ended(ctx, err)
 	}
 	p.progress.done()
+	p.finished = true
 	if !p.options.keep {
-		return errPlayed
+		p.finish()
+		return nil
 	}
 	fmt.Fprintln(p.env.stderr, "all is read; serving until Ctrl-C")
 	<-ctx.Done()
@@ -263,6 +272,14 @@ func parseLine(line []byte) (telemetry.Reading, error) { return broker.ParseLine
 // Take implements replay.Sink.
 func (p *player) Take(readings []telemetry.Reading) error {
 	at := readings[0].Time.Add(readings[0].Delay)
+	if at.After(p.latest) || at.Before(earliestRecord) {
+		// Receipt is at the reading's own time here: one wrong clock would make
+		// everything after it late.
+		return p.Reject(telemetry.DeadLetter{Device: readings[0].Device, Reason: "wrong_time", Detail: fmt.Sprintf("%s is not a time from 2000 until now", at.UTC().Format(time.RFC3339))})
+	}
+	if err := p.throttle(); err != nil {
+		return err
+	}
 	if err := p.pace.Wait(p.ctx, at); err != nil {
 		return err
 	}
@@ -274,9 +291,26 @@ func (p *player) Take(readings []telemetry.Reading) error {
 		}
 	}
 	p.read++
-	p.progress.show(p.read, at)
+	p.progress.show(p.read, "records", at)
 	p.g.intake.Accept(p.source, readings, p.appended)
 	return p.failure()
+}
+
+// earliestRecord is the first time that a recording is believed.
+var earliestRecord = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// maxBehind is how many frames the store and the rules may be behind a replay,
+// so that one that goes as fast as it can does not fill the log.
+const maxBehind = 20_000
+
+func (p *player) throttle() error {
+	readings := p.g.spool.Readings()
+	for readings.Lag(followStore) > maxBehind || readings.Last() > p.g.evaluator.done.Load()+maxBehind {
+		if !wait(p.ctx, 5*time.Millisecond) {
+			return p.ctx.Err()
+		}
+	}
+	return nil
 }
 
 // Reject implements replay.Sink.

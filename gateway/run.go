@@ -64,9 +64,6 @@ func serve(ctx context.Context, env environment, cfg Configuration, w *world, lo
 	}
 	fmt.Fprintf(env.stdout, "  console   http://%s/\n  data      %s\n", g.console.Addr(), cfg.Data)
 	return g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
-		g.live(ctx, group)
-		if env.reload != nil {
-			group.Go(func() error { return g.reloads(ctx, env.reload, load) })
-		}
+		g.live(ctx, group, env.reload, load)
 	})
 }

@@ -33,11 +33,13 @@ func (in *Intake) check(known *Known, r *telemetry.Reading) (reason, detail stri
 		}
 		in.seenUnknown(r.Kind)
 	}
+	size := 0
 	for i := range r.Values {
 		v := &r.Values[i]
 		if reason, detail := checkValue(v); reason != "" {
 			return reason, detail
 		}
+		size += len(v.Name) + len(v.Text)
 		if kind != nil && kind.Quantity(v.Name) == nil && v.Name != "device_time" {
 			if in.opts.Strict {
 				return "unknown_value", fmt.Sprintf("value %q is not one of kind %s in the catalogue (strict)", v.Name, r.Kind)
@@ -45,8 +47,15 @@ func (in *Intake) check(known *Known, r *telemetry.Reading) (reason, detail stri
 			in.seenUnknown(r.Kind + "." + v.Name)
 		}
 	}
+	if size > MaxReadingBytes {
+		return "too_large", fmt.Sprintf("%d bytes of names and words; at most %d", size, MaxReadingBytes)
+	}
 	return "", ""
 }
+
+// MaxReadingBytes bounds the names and words of a reading: its line, however it
+// is escaped, must fit into a frame of the log.
+const MaxReadingBytes = 192 << 10
 
 func checkValue(v *telemetry.Value) (reason, detail string) {
 	switch {

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -287,6 +288,7 @@ const (
 	MaxHeard       = 50_000 // devices
 	maxHeardKinds  = 16     // of a device
 	maxHeardValues = 64     // of a kind
+	maxHeardWord   = 256    // bytes of a word
 )
 
 func (in *Intake) note(source string, readings []telemetry.Reading, at time.Time) {
@@ -329,6 +331,11 @@ func (h *Heard) keep(r *telemetry.Reading) {
 	l := &h.Latest[i]
 	l.Time = r.Time
 	l.Values = append(l.Values[:0], r.Values[:min(len(r.Values), maxHeardValues)]...)
+	for i := range l.Values {
+		if v := &l.Values[i]; len(v.Text) > maxHeardWord {
+			v.Text = strings.ToValidUTF8(strings.Clone(v.Text[:maxHeardWord]), "")
+		}
+	}
 }
 
 // Heard returns what was heard since the start, by device.

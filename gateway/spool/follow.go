@@ -231,11 +231,11 @@ func (f *follower[T]) notice(ctx context.Context, r *raw) error {
 	}
 	n := r.seq - first
 	f.metrics.dropped.Add(float64(n))
-	return f.setAside(ctx, []telemetry.DeadLetter{{
+	return f.mention(ctx, telemetry.DeadLetter{
 		Place:  fmt.Sprintf("%s %d-%d", f.log.core.name, first, r.seq-1),
 		Reason: "gap",
 		Detail: fmt.Sprintf("%d frames were gone before %s had read them", n, f.options.label()),
-	}})
+	})
 }
 
 // deliver gives the batch to accept until it is taken.
@@ -317,10 +317,33 @@ func (f *follower[T]) setRecordsAside(ctx context.Context, batch *Batch[T], r *t
 }
 
 func (f *follower[T]) setFrameAside(ctx context.Context, seq uint64, lines []byte, why error) error {
-	return f.setAside(ctx, []telemetry.DeadLetter{{
+	return f.mention(ctx, telemetry.DeadLetter{
 		Place:  fmt.Sprintf("%s %d", f.log.core.name, seq),
 		Reason: "undecodable", Detail: why.Error(), Bytes: lines,
-	}})
+	})
+}
+
+// mentionTries is how often a dead letter is tried before the follower goes on
+// without it: when the disk is full is just when frames go unread, and readings
+// that can be used must not wait for what cannot.
+const mentionTries = 5
+
+// mention sets aside what is lost already: if the letter cannot be kept, the log
+// of the program says it.
+func (f *follower[T]) mention(ctx context.Context, letter telemetry.DeadLetter) error {
+	for tries := 0; ; tries++ {
+		err := f.setAside(ctx, []telemetry.DeadLetter{letter})
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if tries == mentionTries {
+			f.log.core.spool.logger.Error("a dead letter cannot be kept", "place", letter.Place, "reason", letter.Reason, "detail", letter.Detail, "error", err)
+			return nil
+		}
+		if !sleep(ctx, backoff(tries)) {
+			return ctx.Err()
+		}
+	}
 }
 
 // setAside keeps the letters before the position may move. Those of the dead

@@ -35,13 +35,16 @@ func (l *Log[T]) Replay(ctx context.Context, each func(T)) error {
 				continue
 			}
 			records, err := b.Frames[i].Records()
+			read = b.Frames[i].Seq
+			if err != nil && read == last {
+				stop() // nothing comes behind it
+			}
 			if err != nil {
 				return err
 			}
 			for _, r := range records {
 				each(r)
 			}
-			read = b.Frames[i].Seq
 		}
 		if b.Last() >= last {
 			stop()
@@ -69,9 +72,12 @@ func (c *core) newest(ctx context.Context) (uint64, error) {
 	}
 	// After a torn tail JetStream counts frames that it cannot read any more.
 	for seq := state.LastSeq; seq >= max(state.FirstSeq, 1); seq-- {
-		_, err := stream.GetMsg(ctx, seq)
+		m, err := stream.GetMsg(ctx, seq)
 		if err == nil {
-			return seq, nil
+			if _, err := parseHead(m.Header); err == nil {
+				return seq, nil
+			}
+			continue // Follow passes over it
 		}
 		if !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return 0, fmt.Errorf("read frame %d of the %s: %w", seq, c.name, err)

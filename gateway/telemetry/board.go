@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"time"
 )
 
 // KeepCleared is how many cleared warnings a Board remembers: they serve the
@@ -68,6 +69,18 @@ func (b *Board) Step(step Transition) (Transition, bool) {
 		}
 	}
 	return next, true
+}
+
+// End returns the step that clears a warning of which the engine has lost its
+// knowledge, and false when there is nothing to clear.
+func (b *Board) End(id string, at time.Time) (Transition, bool) {
+	before, ok := b.warnings[id]
+	if !ok || before.State == Cleared {
+		return Transition{}, false
+	}
+	end := Transition{Warning: before.Warning, Step: b.steps[id] + 1}
+	end.State, end.At, end.Expires = Cleared, at, nil
+	return end, true
 }
 
 // Act returns the transition that an operator's act makes. The error is
