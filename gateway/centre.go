@@ -18,6 +18,7 @@ import (
 // then counts it as having happened.
 type centre struct {
 	log *spool.Log[telemetry.Transition]
+	now func() time.Time // log time; nil: acts keep their own time
 
 	writing   sync.Mutex // held over the disk; guards unsure
 	unsure    []telemetry.Transition
@@ -28,8 +29,8 @@ type centre struct {
 }
 
 // openCentre folds the warnings log.
-func openCentre(ctx context.Context, log *spool.Log[telemetry.Transition]) (*centre, error) {
-	c := &centre{log: log, board: telemetry.NewBoard()}
+func openCentre(ctx context.Context, log *spool.Log[telemetry.Transition], now func() time.Time) (*centre, error) {
+	c := &centre{log: log, now: now, board: telemetry.NewBoard()}
 	err := log.Replay(ctx, func(t telemetry.Transition) { c.board.Apply(t) })
 	if err != nil {
 		return nil, fmt.Errorf("read the warnings log: %w", err)
@@ -76,6 +77,9 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 
 // Act writes what an operator does with a warning.
 func (c *centre) Act(ctx context.Context, act telemetry.Act) (telemetry.Warning, error) {
+	if c.now != nil {
+		act.At = c.now() // log time, as every transition has
+	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	err := c.settle(ctx)
@@ -132,7 +136,7 @@ func (c *centre) write(ctx context.Context, batch []telemetry.Transition) error 
 // Run ends shelving when its time is over, until ctx ends.
 func (c *centre) Run(ctx context.Context) {
 	for wait(ctx, time.Second) {
-		now := time.Now()
+		now := time.Now().UTC()
 		for _, w := range c.Warnings(false) {
 			if w.State != telemetry.Shelved || w.Expires == nil || w.Expires.After(now) {
 				continue

@@ -34,6 +34,7 @@ type verb struct {
 	example           string
 	flags             func(*pflag.FlagSet)
 	run               func(ctx context.Context, env environment, args []string) error
+	verbs             []verb // of a verb that is a group: the first argument chooses one
 }
 
 // errUsage says that the command line is wrong.
@@ -45,7 +46,7 @@ func usagef(format string, args ...any) error { return errUsage{fmt.Sprintf(form
 
 // verbs are made anew for each execution: their flags are their own.
 func verbs() []verb {
-	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), versionVerb()}
+	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), rulesVerb(), versionVerb()}
 }
 
 // execute runs one command line and returns the exit code.
@@ -74,6 +75,9 @@ func execute(ctx context.Context, env environment, args []string) int {
 }
 
 func (v verb) execute(ctx context.Context, env environment, args []string) int {
+	if v.verbs != nil {
+		return v.choose(ctx, env, args)
+	}
 	flags := pflag.NewFlagSet(v.name, pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.SortFlags = false

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -173,19 +174,37 @@ func inOrder(faults config.Faults) {
 	})
 }
 
-// unsaid returns those of more whose line has no fault yet.
+// unsaid returns those of more whose place has no fault yet.
 func unsaid(said, more config.Faults) config.Faults {
-	lines := map[string]bool{}
+	places := map[string]bool{}
 	for _, f := range said {
-		lines[fmt.Sprint(f.File, ":", f.Line)] = true
+		places[f.File+" "+f.Path] = true
 	}
 	var out config.Faults
 	for _, f := range more {
-		if f.Line == 0 || !lines[fmt.Sprint(f.File, ":", f.Line)] {
+		if !places[f.File+" "+f.Path] {
 			out = append(out, f)
 		}
 	}
 	return out
+}
+
+// differs names the keys, apart from those that a reload puts in force, in which
+// the other configuration differs.
+func (c *Configuration) differs(other *Configuration) []string {
+	var keys []string
+	a, b := reflect.ValueOf(*c), reflect.ValueOf(*other)
+	for i := range a.NumField() {
+		key := a.Type().Field(i).Tag.Get("yaml")
+		switch key {
+		case "kinds", "devices", "zones", "rules":
+			continue
+		}
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (c *Configuration) validate(w *world) []telemetry.Fault {

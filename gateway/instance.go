@@ -20,6 +20,7 @@ import (
 	"haidang/broker"
 	"haidang/drivers/ais"
 	"haidang/drivers/modbus"
+	"haidang/gateway/config"
 	"haidang/gateway/console"
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
@@ -74,7 +75,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 		return nil, err
 	}
 	g.onClose(g.store.Close)
-	if g.centre, err = openCentre(ctx, g.spool.Warnings()); err != nil {
+	if g.centre, err = openCentre(ctx, g.spool.Warnings(), g.now); err != nil {
 		return nil, err
 	}
 	if err := g.welcome(ctx); err != nil {
@@ -94,6 +95,14 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	g.onClose(g.console.Close)
 	g.centre.observe(g.console.Notify)
 	return g, nil
+}
+
+// now is log time.
+func (g *instance) now() time.Time {
+	if g.clock == nil {
+		return time.Now().UTC() // a replay: operators act now
+	}
+	return g.clock.Now()
 }
 
 // followers of the readings, by the names of their positions.
@@ -219,7 +228,7 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 
 // live starts the sources of a gateway that runs for real, once the log has its
 // start and its rules.
-func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-chan os.Signal, load func() (*world, error)) {
+func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-chan os.Signal, load func() (Configuration, *world, error)) {
 	beat := &pulse{name: g.cfg.Gateway, clock: g.clock, log: g.spool.Readings(), last: g.spool.Readings().Last, logger: g.logger}
 	group.Go(func() error {
 		if !beat.begin(ctx, g.downFor()) {
@@ -368,22 +377,37 @@ func (g *instance) publish(ctx context.Context) error {
 
 // reloads puts changed rules, devices and kinds in force when asked to; files
 // with a fault, or a log that does not take them, change nothing.
-func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal, load func() (*world, error)) {
+func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal, load func() (Configuration, *world, error)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-reload:
 		}
-		w, err := load()
-		if err == nil {
-			err = g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document)
+		g.reload(ctx, load)
+	}
+}
+
+func (g *instance) reload(ctx context.Context, load func() (Configuration, *world, error)) {
+	cfg, w, err := load()
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			g.logger.Error("reload: "+f.String(), "file", f.File, "line", f.Line)
 		}
-		if err != nil {
-			g.logger.Error("reload refused, nothing was changed", "error", err)
-			continue
-		}
-		g.intake.SetKnown(w.Known)
-		g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
+		g.logger.Error("reload refused, nothing was changed", "faults", len(faults))
+		return
+	}
+	if err == nil {
+		err = g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document)
+	}
+	if err != nil {
+		g.logger.Error("reload refused, nothing was changed", "error", err)
+		return
+	}
+	g.intake.SetKnown(w.Known)
+	g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
+	if keys := g.cfg.differs(&cfg); len(keys) > 0 {
+		g.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))
 	}
 }

@@ -19,7 +19,9 @@ var version = "development"
 func main() {
 	// A reload signal must find its handler even while the gateway starts.
 	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
+	if len(os.Args) > 1 && os.Args[1] == "run" { // the others end with their terminal
+		signal.Notify(reload, syscall.SIGHUP)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal ends the process at once

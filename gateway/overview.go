@@ -17,6 +17,7 @@ func (g *instance) consoleSources() console.Sources {
 	return console.Sources{
 		Warnings: g.centre.Warnings,
 		Warning:  g.centre.Warning,
+		History:  newHistorian(g.spool.Warnings()).of,
 		Act:      g.centre.Act,
 		Devices:  func() any { return g.devices() },
 		Rules:    func() any { return g.evaluator.engine.Rules() },

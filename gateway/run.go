@@ -36,10 +36,7 @@ curl http://127.0.0.1:8080/api/v1/warnings`,
 				return err
 			}
 			logger := newLogger(env.stderr)
-			load := func() (*world, error) {
-				_, w, err := readConfiguration(file, change)
-				return w, err
-			}
+			load := func() (Configuration, *world, error) { return readConfiguration(file, change) }
 			return serve(ctx, env, cfg, w, load, logger)
 		},
 	}
@@ -53,7 +50,7 @@ func newLogger(out io.Writer) *slog.Logger {
 }
 
 // serve runs a gateway and says where it is to be found.
-func serve(ctx context.Context, env environment, cfg Configuration, w *world, load func() (*world, error), logger *slog.Logger) error {
+func serve(ctx context.Context, env environment, cfg Configuration, w *world, load func() (Configuration, *world, error), logger *slog.Logger) error {
 	g, err := open(ctx, cfg, w, mode{}, logger)
 	if err != nil {
 		return ended(ctx, err)

@@ -20,7 +20,9 @@ import (
 // profiles of instruments.
 type world struct {
 	intake.Known
-	document rules.Document // what the engine runs on
+	document rules.Document    // what the engine runs on
+	parts    map[string][]part // where the document's lists came from
+	doc      *config.Document  // gateway.yaml
 	profiles *modbus.Profiles
 }
 
@@ -40,27 +42,33 @@ func loadWorld(in folder, cfg *Configuration, doc *config.Document) (*world, con
 	devices, deviceParts := l.devices(cfg.Devices)
 	sound := len(l.faults) == 0
 	ruleList, ruleParts := l.rules(cfg.Rules)
-	w.document = rules.Document{Kinds: kinds, Devices: devices, Rules: ruleList, Zones: l.zones(cfg.Zones)}
+	w.document = rules.Document{Kinds: kinds, Devices: devices, Rules: ruleList, Limits: l.limits, Zones: l.zones(cfg.Zones)}
 	w.profiles = l.profiles(cfg.Profiles)
 
 	var faults, more []telemetry.Fault
 	w.Kinds, faults = telemetry.NewCatalogue(kinds)
 	w.Devices, more = telemetry.NewRegistry(devices, w.Kinds)
 	faults = append(faults, more...)
-	parts := map[string][]part{"kinds": kindParts, "devices": deviceParts, "rules": ruleParts}
+	parts := map[string][]part{"kinds": kindParts, "devices": deviceParts, "rules": ruleParts, "limits": l.limitParts}
 	if len(faults) == 0 && sound {
 		// Rules are compiled only against kinds and devices that hold: else each
 		// of their faults would return as a fault of many rules.
 		_, faults = rules.Compile(w.document)
 	}
+	w.parts, w.doc = parts, doc
+	placed := placeAll(faults, parts, doc)
+	return w, append(l.faults, unsaid(l.faults, placed)...)
+}
+
+var listPath = regexp.MustCompile(`^(kinds|devices|rules|limits)(?:\[(\d+)\](.*))?$`)
+
+func placeAll(faults []telemetry.Fault, parts map[string][]part, doc *config.Document) config.Faults {
 	placed := make(config.Faults, len(faults))
 	for i, f := range faults {
 		placed[i] = place(f, parts, doc)
 	}
-	return w, append(l.faults, unsaid(l.faults, placed)...)
+	return placed
 }
-
-var listPath = regexp.MustCompile(`^(kinds|devices|rules)(?:\[(\d+)\](.*))?$`)
 
 // place finds the file and line of a fault whose path is relative to the joined
 // lists.
@@ -84,6 +92,9 @@ type loader struct {
 	in, own folder
 	doc     *config.Document // gateway.yaml
 	faults  config.Faults
+
+	limits     []rules.Limit // of the rule files
+	limitParts []part
 }
 
 func (l *loader) open(from folder, name string, target any) *config.Document {
@@ -177,6 +188,8 @@ func (l *loader) rules(patterns []string) ([]rules.Rule, []part) {
 			if doc := l.open(from, name, &file); doc != nil {
 				parts = append(parts, part{doc, len(list)})
 				list = append(list, file.Rules...)
+				l.limitParts = append(l.limitParts, part{doc, len(l.limits)})
+				l.limits = append(l.limits, file.Limits...)
 			}
 		}
 	}

@@ -3,6 +3,8 @@ package intake
 import (
 	"fmt"
 	"sort"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"haidang/gateway/telemetry"
@@ -40,6 +42,11 @@ func (in *Intake) check(known *Known, r *telemetry.Reading) (reason, detail stri
 			return reason, detail
 		}
 		size += len(v.Name) + len(v.Text)
+		if q := quantity(kind, v.Name); q != nil && !q.Words && v.Text != "" && in.opts.Strict {
+			if _, err := strconv.ParseFloat(strings.TrimSpace(v.Text), 64); err != nil {
+				return "word_for_number", fmt.Sprintf("value %s of kind %s is a number in %s, not %q (strict)", v.Name, r.Kind, q.Unit, v.Text)
+			}
+		}
 		if kind != nil && kind.Quantity(v.Name) == nil && v.Name != "device_time" {
 			if in.opts.Strict {
 				return "unknown_value", fmt.Sprintf("value %q is not one of kind %s in the catalogue (strict)", v.Name, r.Kind)

@@ -9,6 +9,9 @@ import (
 // before it counts as a jump and is recorded in the log.
 const JumpLimit = 60 * time.Second
 
+// worthSlowing is how far log time must be ahead before it runs slower.
+const worthSlowing = 100 * time.Millisecond
+
 // earliest is the first time that a clock is believed to have been set.
 var earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -84,7 +87,9 @@ func (c *Clock) Check() (Jump, bool) {
 	if drift > JumpLimit || drift < -JumpLimit {
 		return Jump{Wall: drift, Log: max(drift-c.ahead, 0)}, true
 	}
-	c.base, c.mark, c.slowed = now, wall, drift < 0
+	// The clocks of one machine differ by nanoseconds all the time: only a real
+	// difference is worth running slower for, and a second of it is a tenth.
+	c.base, c.mark, c.slowed = now, wall, drift < -worthSlowing
 	if drift > 0 {
 		c.base = now.Add(drift)
 	}

@@ -12,7 +12,8 @@
 //   - a device time before 2000 or more than a day ahead is replaced by the
 //     time of receipt; the reading is suspect and keeps the device's time as
 //     the word device_time;
-//   - values outside the range of their kind are bad;
+//   - values outside the range of their kind are bad, and so are words where the
+//     kind has a number (set aside when Strict);
 //   - what the catalogue does not know is counted and listed, or set aside when
 //     Strict.
 //
@@ -24,6 +25,7 @@ import (
 	"log/slog"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,19 +238,41 @@ func (in *Intake) arrival(r *telemetry.Reading, now int64) (at int64, behind boo
 	return now, now < s.high
 }
 
-// judge marks the values that lie outside the range of their kind.
+// judge marks the values that lie outside the range of their kind, and those
+// that are a word where the kind has a number: they are kept as words, and rules
+// do not see them as numbers. A word that only writes a number, as in "3.70", is
+// that number.
 func (in *Intake) judge(known *Known, r *telemetry.Reading) {
 	kind := known.Kinds.Kind(r.Kind)
 	for i := range r.Values {
 		v := &r.Values[i]
-		if kind != nil && v.Text == "" {
-			if q := kind.Quantity(v.Name); q != nil && !q.InRange(v.Number) {
+		if q := quantity(kind, v.Name); q != nil && !q.Words {
+			if v.Text != "" {
+				in.wordForNumber(v)
+			}
+			if v.Text == "" && !q.InRange(v.Number) {
 				v.Quality = telemetry.Bad
 				in.metrics.outOfRange.Inc()
 			}
 		}
 		r.Quality = max(r.Quality, v.Quality)
 	}
+}
+
+func quantity(kind *telemetry.Kind, name string) *telemetry.Quantity {
+	if kind == nil {
+		return nil
+	}
+	return kind.Quantity(name)
+}
+
+func (in *Intake) wordForNumber(v *telemetry.Value) {
+	if f, err := strconv.ParseFloat(strings.TrimSpace(v.Text), 64); err == nil && telemetry.Finite(f) {
+		v.Number, v.Text = f, ""
+		return
+	}
+	v.Quality = telemetry.Bad
+	in.metrics.words.Inc()
 }
 
 // seenUnknown counts a kind ("kind") or a value ("kind.value") that the
@@ -330,12 +354,22 @@ func (h *Heard) keep(r *telemetry.Reading) {
 	}
 	l := &h.Latest[i]
 	l.Time = r.Time
-	l.Values = append(l.Values[:0], r.Values[:min(len(r.Values), maxHeardValues)]...)
-	for i := range l.Values {
-		if v := &l.Values[i]; len(v.Text) > maxHeardWord {
-			v.Text = strings.ToValidUTF8(strings.Clone(v.Text[:maxHeardWord]), "")
+	for i := range min(len(r.Values), maxHeardValues) {
+		v := r.Values[i]
+		if i == len(l.Values) {
+			l.Values = append(l.Values, telemetry.Value{})
 		}
+		// Names and words may be views of a payload: whoever keeps one would keep
+		// it all.
+		if l.Values[i].Name == v.Name {
+			v.Name = l.Values[i].Name
+		} else {
+			v.Name = strings.Clone(v.Name)
+		}
+		v.Text = strings.Clone(strings.ToValidUTF8(v.Text[:min(len(v.Text), maxHeardWord)], ""))
+		l.Values[i] = v
 	}
+	l.Values = l.Values[:min(len(r.Values), maxHeardValues)]
 }
 
 // Heard returns what was heard since the start, by device.

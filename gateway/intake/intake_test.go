@@ -165,6 +165,31 @@ func TestJudgesRange(t *testing.T) {
 	}
 }
 
+// TestWordForNumber: a word is never a number, least of all 0.
+func TestWordForNumber(t *testing.T) {
+	word := func(text string) telemetry.Reading {
+		r := river(0)
+		r.Values[0].Text = text
+		return r
+	}
+	b := setup(t, false)
+	for _, text := range []string{"n/a", "ERR", "---", "NaN", "Infinity", "3,70"} {
+		if got := b.accept(t, word(text))[0]; got.Quality != telemetry.Bad || got.Values[0].Quality != telemetry.Bad || got.Values[0].Text != text {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+	if got := b.accept(t, word(" 3.70 "))[0]; got.Quality != telemetry.Good || got.Values[0].Text != "" || got.Values[0].Number != 3.7 {
+		t.Errorf("a number in quotes: %+v", got)
+	}
+	if got := b.accept(t, word("1000"))[0]; got.Quality != telemetry.Bad || got.Values[0].Number != 1000 {
+		t.Errorf("a number in quotes and out of range: %+v", got)
+	}
+	b = setup(t, true)
+	if got := b.accept(t, word("n/a"), river(1)); len(got) != 1 || len(b.letters.records) != 1 || b.letters.records[0].Reason != "word_for_number" {
+		t.Errorf("strict: %+v, %+v", got, b.letters.records)
+	}
+}
+
 func TestSetsAside(t *testing.T) {
 	long := strings.Repeat("a", 129)
 	value := func(v ...telemetry.Value) telemetry.Reading {

@@ -13,6 +13,7 @@ type metrics struct {
 	wrongTime  prometheus.Counter
 	outOfRange prometheus.Counter
 	unknown    prometheus.Counter
+	words      prometheus.Counter
 
 	sources *sync.Map // source -> prometheus.Counter
 }
@@ -24,6 +25,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		aside:      with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_set_aside_total", Help: "Payloads, sentences and readings that could not be used, by source and reason; see the dead letters."}, []string{"source", "reason"}),
 		wrongTime:  with.NewCounter(prometheus.CounterOpts{Name: "haidang_wrong_device_time_total", Help: "Readings whose device time was before 2000 or more than a day ahead, stored at receipt time."}),
 		outOfRange: with.NewCounter(prometheus.CounterOpts{Name: "haidang_values_out_of_range_total", Help: "Values outside the range of their kind, stored with quality bad."}),
+		words:      with.NewCounter(prometheus.CounterOpts{Name: "haidang_words_for_numbers_total", Help: "Values that came as a word where their kind has a number, stored as a word with quality bad."}),
 		unknown:    with.NewCounter(prometheus.CounterOpts{Name: "haidang_unknown_total", Help: "Kinds and values seen that the catalogue does not know, stored all the same."}),
 		sources:    &sync.Map{},
 	}

@@ -40,7 +40,9 @@ func NewBoard() *Board {
 //
 // What an operator did outlives a step: an acknowledged warning stays
 // acknowledged while its severity does not rise, a shelved one stays shelved.
-// A rise in severity is news and makes an acknowledged warning active again.
+// A rise in severity is news and makes an acknowledged warning active again. A
+// warning that latches and that nobody has acknowledged is not cleared but
+// returned, until somebody does.
 func (b *Board) Step(step Transition) (Transition, bool) {
 	if step.Step <= b.steps[step.ID] {
 		return Transition{}, false
@@ -52,9 +54,12 @@ func (b *Board) Step(step Transition) (Transition, bool) {
 	if !ok {
 		return next, true
 	}
-	next.N = before.N + 1
+	next.N, next.At = before.N+1, before.after(step.At)
 	if step.State == Cleared {
 		next.AckedBy = before.AckedBy
+		if step.Latch && before.State != Cleared && !before.taken() {
+			next.State = Returned // ISA-18.2: returned to normal, unacknowledged
+		}
 		return next, true
 	}
 	rises := step.Severity > before.Severity
@@ -71,11 +76,24 @@ func (b *Board) Step(step Transition) (Transition, bool) {
 	return next, true
 }
 
+// taken reports whether somebody has acknowledged the warning as it stands: it
+// has not risen since.
+func (t *Transition) taken() bool { return t.AckedBy != "" }
+
+// after is at, or just after the transition where that is later: what has the
+// higher number happened later, whatever clocks said.
+func (t *Transition) after(at time.Time) time.Time {
+	if least := t.At.Add(1); at.Before(least) {
+		return least
+	}
+	return at
+}
+
 // End returns the step that clears a warning of which the engine has lost its
 // knowledge, and false when there is nothing to clear.
 func (b *Board) End(id string, at time.Time) (Transition, bool) {
 	before, ok := b.warnings[id]
-	if !ok || before.State == Cleared {
+	if !ok || before.State == Cleared || before.State == Returned {
 		return Transition{}, false
 	}
 	end := Transition{Warning: before.Warning, Step: b.steps[id] + 1}
@@ -99,14 +117,20 @@ func (b *Board) Act(act Act) (Transition, error) {
 	}
 	next := *before
 	next.N++
-	next.At = act.At
+	next.At = before.after(act.At)
 	next.Act = &act
 	if before.State == Cleared && act.Do != Comment {
 		return Transition{}, fmt.Errorf("warning %q is cleared: only a comment can be added", act.ID)
 	}
+	if before.State == Returned && act.Do != Ack && act.Do != Comment {
+		return Transition{}, fmt.Errorf("warning %q is over and waits to be acknowledged: only ack and comment are possible", act.ID)
+	}
 	switch act.Do {
 	case Ack:
 		next.State, next.AckedBy, next.Expires = Acknowledged, act.By, nil
+		if before.State == Returned {
+			next.State = Cleared
+		}
 	case Shelve:
 		if act.Until == nil || !act.Until.After(act.At) {
 			return Transition{}, errors.New("until: the end of shelving, a time to come, is missing")

@@ -51,6 +51,7 @@ const (
 	Active       State = "active"       // raised, nobody has acknowledged it
 	Acknowledged State = "acknowledged" // raised, a named person has taken it
 	Shelved      State = "shelved"      // raised, put aside by an operator until a set time
+	Returned     State = "returned"     // over, and nobody has acknowledged it: of a rule that latches
 	Cleared      State = "cleared"      // over
 )
 
@@ -80,6 +81,16 @@ type Warning struct {
 	Expires *time.Time `json:"expires,omitempty"`
 	// To are the recipients that the rule names; none means all.
 	To []string `json:"to,omitempty"`
+
+	// How it came about: a hash of what the rule means, the condition of the level
+	// in force, and the quality of the values where it is not good.
+	RuleVersion string             `json:"rule_version,omitempty"`
+	Expression  string             `json:"expression,omitempty"`
+	Quality     map[string]Quality `json:"quality,omitempty"`
+
+	Flapping bool `json:"flapping,omitempty"` // it changed too often, and stays as it is until it is quiet
+	Latch    bool `json:"latch,omitempty"`    // it stands until it is acknowledged
+	Shadow   bool `json:"shadow,omitempty"`   // of a rule on trial: for nobody
 }
 
 // Key is the idempotency key of the transition: id/n.

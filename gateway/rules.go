@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// rulesVerb is the group of verbs for people who write rules.
+func rulesVerb() verb {
+	return verb{
+		name: "rules", args: "test|backtest|check|init|explain",
+		short: "for authors of rules: test them, try them on the past, check, begin, explain a warning",
+		verbs: []verb{rulesTestVerb(), rulesBacktestVerb(), rulesCheckVerb(), rulesInitVerb(), rulesExplainVerb()},
+	}
+}
+
+// choose executes the verb of a group that the first argument names.
+func (v verb) choose(ctx context.Context, env environment, args []string) int {
+	if len(args) == 0 {
+		fmt.Fprint(env.stderr, v.choice())
+		return exitUsage
+	}
+	if args[0] == "help" && len(args) > 1 {
+		args = append(args[1:], "--help")
+	}
+	switch args[0] {
+	case "help", "--help", "-h":
+		fmt.Fprint(env.stdout, v.choice())
+		return exitWell
+	}
+	for _, one := range v.verbs {
+		if one.name == args[0] {
+			one.name = v.name + " " + one.name
+			return one.execute(ctx, env, args[1:])
+		}
+	}
+	fmt.Fprintf(env.stderr, "haidang %s: %q is not one of the verbs\n\n%s", v.name, args[0], v.choice())
+	return exitUsage
+}
+
+// choice lists the verbs of a group.
+func (v verb) choice() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n", v.short)
+	for _, one := range v.verbs {
+		fmt.Fprintf(&b, "  haidang %s %-9s %s\n", v.name, one.name, one.short)
+	}
+	fmt.Fprintf(&b, "\nhaidang %s VERB --help tells more and gives an example.\n", v.name)
+	return b.String()
+}
