@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -169,21 +171,29 @@ type player struct {
 	begun    bool
 	finished bool               // everything was read and done
 	finish   context.CancelFunc // ends the instance
+
+	mu       sync.Mutex
+	warnings []telemetry.Warning // in order
 	source   string
 	read     int // records of the files that became readings or were rejected
 	messages uint64
 	reasons  map[string]uint64
-	failed   chan error // the first failed append
-	latest   time.Time  // a record after it has a wrong clock
+	failed   chan error           // the first failed append
+	latest   time.Time            // a record after it has a wrong clock
+	newest   map[string]time.Time // by device and kind
+	older    int                  // readings older than the newest before them
 	progress *meter
 }
 
 func (p *player) run(ctx context.Context) error {
-	p.reasons = map[string]uint64{}
+	p.reasons, p.newest = map[string]uint64{}, map[string]time.Time{}
 	p.failed = make(chan error, 1)
 	p.latest = time.Now().Add(intake.MaxAhead)
-	var warnings []telemetry.Warning
-	p.g.centre.observe(func(w telemetry.Warning) { warnings = append(warnings, w) })
+	p.g.centre.observe(func(w telemetry.Warning) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.warnings = append(p.warnings, w)
+	})
 	fmt.Fprintf(p.env.stderr, "console http://%s/  InfluxDB http://%s/\n", p.g.console.Addr(), p.g.store.Addr())
 	ctx, p.finish = context.WithCancel(ctx)
 	defer p.finish()
@@ -194,11 +204,21 @@ func (p *player) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.summary(warnings)
-	if !p.finished {
+	switch {
+	case !p.finished:
+		p.summary(p.seen())
 		return errors.New("interrupted before everything was read")
+	case p.g.intake.Total() == 0:
+		return errors.New("no reading was accepted")
 	}
 	return nil
+}
+
+// seen returns the transitions so far.
+func (p *player) seen() []telemetry.Warning {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.warnings)
 }
 
 func (p *player) play(ctx context.Context) error {
@@ -219,6 +239,7 @@ func (p *player) play(ctx context.Context) error {
 	}
 	p.progress.done()
 	p.finished = true
+	p.summary(p.seen())
 	if !p.options.keep {
 		p.finish()
 		return nil
@@ -241,7 +262,7 @@ func (p *player) decoder(f *replay.File) (replay.Decoder, string, error) {
 		return replay.LineProtocol(parseLine), format, nil
 	case "csv":
 		if p.columns == nil {
-			return nil, "", usagef("%s looks like CSV: --map FILE must say what its columns mean", f.Name)
+			return nil, "", usagef("%s is neither AIS sentences nor line protocol; for CSV, --map FILE says what its columns mean", f.Name)
 		}
 		d, err := replay.CSV(*p.columns)
 		return d, format, err
@@ -282,6 +303,14 @@ func (p *player) Take(readings []telemetry.Reading) error {
 	}
 	if err := p.pace.Wait(p.ctx, at); err != nil {
 		return err
+	}
+	for i := range readings {
+		series := readings[i].Device + " " + readings[i].Kind
+		if newest, ok := p.newest[series]; ok && readings[i].Time.Before(newest) {
+			p.older++
+			continue
+		}
+		p.newest[series] = readings[i].Time
 	}
 	p.clock.advance(at)
 	if !p.begun {
@@ -417,6 +446,9 @@ func (p *player) summary(warnings []telemetry.Warning) {
 	}
 	fmt.Fprintf(out, " of %s\n", strings.Join(p.options.files, ", "))
 	fmt.Fprintf(out, "accepted  %d readings\n", p.g.intake.Total())
+	if p.older > 0 {
+		fmt.Fprintf(out, "late      %d readings older than one before them: stored, and judged by no rule\n", p.older)
+	}
 	rejected := uint64(0)
 	for _, n := range p.reasons {
 		rejected += n
@@ -428,7 +460,7 @@ func (p *player) summary(warnings []telemetry.Warning) {
 			raised++
 		}
 	}
-	fmt.Fprintf(out, "warnings  %d raised, %d transitions\n", raised, len(warnings))
+	fmt.Fprintf(out, "warnings  %d raised, %s (times are +07:00)\n", raised, count(len(warnings), "transition"))
 	for i, w := range warnings {
 		if i == maxListed {
 			fmt.Fprintf(out, "  and %d more\n", len(warnings)-i)

@@ -128,6 +128,35 @@ const floodRule = `rules:
       - {severity: extreme, when: level_m >= device.alarm3_m, clear: level_m < device.alarm3_m - 0.05}
 `
 
+// TestReplayTellsWhatWasNotJudged: a recording that runs backwards, one with a
+// clock of 2090 in it, one without anything, one into a folder that is in use.
+func TestReplayTellsWhatWasNotJudged(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	backwards := write("backwards", "river,device=kim-long level_m=1 1761580000000000000\nriver,device=kim-long level_m=5 1761570000000000000\n")
+	if text := replayed(t, backwards); !strings.HasPrefix(summaryOf(text, "late"), "1 readings") {
+		t.Errorf("backwards:\n%s", text)
+	}
+	future := write("future", "river,device=kim-long level_m=1 1761570000000000000\nriver,device=kim-long level_m=1 3786912000000000000\nriver,device=kim-long level_m=5 1761570600000000000\n")
+	if text := replayed(t, future); summaryOf(text, "rejected") != "1, 1 wrong_time" || !strings.Contains(text, "extreme") {
+		t.Errorf("a clock of 2090:\n%s", text)
+	}
+	free := freePorts(t, 2)
+	base := []string{"replay", "--console", free[0], "--influx", free[1]}
+	if code, _, stderr := command(t, append(base, "--format", "influx", write("nothing", "no line\n"))...); code != exitFailed || !strings.Contains(stderr, "no reading was accepted") {
+		t.Errorf("nothing: %d %s", code, stderr)
+	}
+	if code, _, stderr := command(t, append(base, "--data", dir, backwards)...); code != exitUsage || !strings.Contains(stderr, "is not empty") {
+		t.Errorf("a folder in use: %d %s", code, stderr)
+	}
+}
+
 // passes is the first hour at which the level is at least high.
 func passes(level func(int) float64, high float64, from int) int {
 	for hour := from; ; hour++ {

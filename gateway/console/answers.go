@@ -72,6 +72,21 @@ func (c *Console) warning(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, warning)
 }
 
+// history serves GET /api/v1/warnings/{id}/history.
+func (c *Console) history(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	transitions, err := c.sources.History(r.Context(), id)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return problemf(http.StatusServiceUnavailable, "", "the history of %q could not be read in time: %v", id, err)
+	case err != nil:
+		return err
+	case len(transitions) == 0:
+		return problemf(http.StatusNotFound, "id", "there is no warning %q", id)
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"transitions": transitions})
+}
+
 // act serves POST /api/v1/warnings/{id}/ and the deed.
 func (c *Console) act(deed telemetry.Deed) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {

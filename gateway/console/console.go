@@ -28,6 +28,10 @@ type Sources struct {
 	Warnings func(all bool) []telemetry.Warning
 	// Warning returns one warning.
 	Warning func(id string) (telemetry.Warning, bool)
+	// History returns the transitions of a warning that are still in the log, the
+	// oldest first and a bounded number of them; none for a warning that the log
+	// does not know.
+	History func(ctx context.Context, id string) ([]telemetry.Transition, error)
 	// Act does what an operator asks. telemetry.ErrUnknown is answered with 404,
 	// ErrConflict with 409, other errors with 400 and their text; but when the
 	// act could not be kept, the error wraps ErrUnavailable: 503.

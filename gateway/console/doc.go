@@ -8,6 +8,7 @@
 //	     ?device= ?rule=                     exactly this one
 //	     ?severity=                          at least this grave
 //	GET  /api/v1/warnings/{id}               one warning
+//	GET  /api/v1/warnings/{id}/history       {"transitions":[...]}, each with the operator's act that brought it
 //	POST /api/v1/warnings/{id}/ack           {"n":3,"by":"Lan","text":"..."}
 //	POST /api/v1/warnings/{id}/shelve        {"n":3,"by":"Lan","until":"2025-10-27T18:00:00+07:00"}
 //	POST /api/v1/warnings/{id}/unshelve      {"n":4,"by":"Lan"}

@@ -38,6 +38,9 @@ func (c *Console) routes(reg Registry) []route {
 		{"/api/v1/warnings", http.MethodGet, []string{"state", "device", "rule", "severity"}, c.warnings},
 		{"/api/v1/warnings/{id}", http.MethodGet, nil, c.warning},
 	}
+	if c.sources.History != nil {
+		routes = append(routes, route{"/api/v1/warnings/{id}/history", http.MethodGet, nil, c.history})
+	}
 	if c.sources.Act != nil {
 		for _, deed := range []telemetry.Deed{telemetry.Ack, telemetry.Shelve, telemetry.Unshelve, telemetry.Comment} {
 			routes = append(routes, route{"/api/v1/warnings/{id}/" + string(deed), http.MethodPost, nil, c.act(deed)})

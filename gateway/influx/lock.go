@@ -10,6 +10,9 @@ import (
 	"syscall"
 )
 
+// ErrInUse says that another process has the folder open.
+var ErrInUse = errors.New("in use by another haidang")
+
 // lockFolder makes the folder where it is missing and takes it for this process
 // until the file is closed. The
 // engine itself does not notice a second opener, and two of them destroy the
@@ -26,7 +29,7 @@ func lockFolder(dir string) (*os.File, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		owner, _ := io.ReadAll(io.LimitReader(file, 32))
 		file.Close()
-		return nil, fmt.Errorf("%s is in use by another haidang (pid %s)", dir, strings.TrimSpace(string(owner)))
+		return nil, fmt.Errorf("%s is %w (pid %s)", dir, ErrInUse, strings.TrimSpace(string(owner)))
 	}
 	if err != nil {
 		file.Close()

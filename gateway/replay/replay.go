@@ -61,6 +61,7 @@ type File struct {
 
 	disk *os.File
 	read int64
+	raw  *bufio.Reader // of disk
 	text io.Reader
 	seen int // lines
 }
@@ -81,7 +82,7 @@ func Open(name string) (*File, error) {
 	}
 	f.Size = stat.Size()
 	buffered := bufio.NewReaderSize(counting{f}, 64<<10)
-	f.text = buffered
+	f.raw, f.text = buffered, buffered
 	if magic, _ := buffered.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
 		unpacked, err := gzip.NewReader(buffered)
 		if err != nil {
@@ -100,8 +101,8 @@ func (c counting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Done returns how many bytes of the file on disk were read.
-func (f *File) Done() int64 { return f.read }
+// Done returns how many bytes of the file on disk were used.
+func (f *File) Done() int64 { return f.read - int64(f.raw.Buffered()) }
 
 // Seen returns how many lines were read.
 func (f *File) Seen() int { return f.seen }

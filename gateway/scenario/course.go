@@ -9,7 +9,7 @@ import (
 )
 
 // MaxReadings bounds the readings of a scenario.
-const MaxReadings = 2_000_000
+const MaxReadings = 1_000_000
 
 // A step is one thing that happens in a scenario's course: a reading is
 // received, or an event.

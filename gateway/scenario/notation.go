@@ -11,7 +11,7 @@ import (
 )
 
 // MaxSlots bounds the slots of a series, and so what one item can stand for.
-const MaxSlots = 1_000_000
+const MaxSlots = 200_000
 
 // A slot is what one value of a series is at one of its times.
 type slot struct {

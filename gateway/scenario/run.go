@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -143,4 +144,37 @@ func (p *player) act(c *course, st *step) {
 		return
 	}
 	p.apply(next)
+}
+
+// Check returns the faults of a scenario that Run would return, and those of
+// names that its ground does not know.
+func Check(s *Scenario, g *Ground) []telemetry.Fault {
+	c, faults := lay(s, g)
+	if len(faults) > 0 {
+		return faults
+	}
+	sends := map[string]bool{}
+	for _, st := range c.steps {
+		if st.reading != nil {
+			sends[st.reading.Device] = true
+		}
+	}
+	check := func(at, rule, device string) {
+		if _, ok := g.On[rule]; !ok && rule != "" {
+			faults = append(faults, telemetry.Faultf(at+".rule", "rule %q is not in force here; there are %s", rule, strings.Join(sortedKeys(g.On), ", ")))
+		}
+		if device != "" && !sends[device] && g.Devices.Device(device) == nil {
+			faults = append(faults, telemetry.Faultf(at+".device", "device %q neither sends anything here nor is registered", device))
+		}
+	}
+	for i := range s.Expect {
+		check(fmt.Sprintf("expect[%d]", i), s.Expect[i].Rule, s.Expect[i].Device)
+	}
+	for i := range s.Never {
+		check(fmt.Sprintf("never[%d]", i), s.Never[i].Rule, s.Never[i].Device)
+	}
+	for i := range s.Events {
+		check(fmt.Sprintf("events[%d]", i), s.Events[i].Rule, s.Events[i].Device)
+	}
+	return faults
 }

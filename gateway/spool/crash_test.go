@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -58,9 +59,13 @@ func TestKill(t *testing.T) {
 		if acknowledged < 3000 {
 			t.Fatalf("the process acknowledged only %d records", acknowledged)
 		}
-		s := open(t, dir)
+		var said bytes.Buffer
+		s := open(t, dir, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
 		found := levels(t, s)
 		shut(t, s)
+		if text := said.String(); strings.Contains(text, "WARN") || strings.Count(text, "\n") > 1 || round > 0 && !strings.Contains(text, "level=INFO") {
+			t.Errorf("round %d: a killed process is told with:\n%swant one line, of level INFO", round, text)
+		}
 		// Each life begins with the number of records it finds.
 		for i, level := range found {
 			if level != float64(i) {

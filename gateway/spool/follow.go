@@ -65,6 +65,9 @@ func (l *Log[T]) Follow(ctx context.Context, o FollowOptions, accept func(contex
 		f.options.MaxBytes = batchBytes
 	}
 	from := f.begin()
+	if o.Manual && o.Name != "" {
+		l.core.spool.positions.begin(followerKey{l.core.name, o.Name}, from-1)
+	}
 	raws := make(chan raw, 16)
 	var reader sync.WaitGroup
 	reader.Go(func() { l.core.read(ctx, from, raws) })
@@ -150,7 +153,7 @@ func (f *follower[T]) run(ctx context.Context, raws <-chan raw, accept func(cont
 		switch {
 		case f.options.Name == "":
 		case f.options.Manual:
-			f.log.core.spool.positions.take(key, received.UnixNano())
+			f.log.core.spool.positions.take(key, last, received.UnixNano())
 		default:
 			f.log.core.spool.positions.move(key, last, received.UnixNano())
 		}

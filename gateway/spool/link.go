@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,8 @@ type link struct {
 	sound context.Context
 	spoil context.CancelFunc
 	fatal atomic.Pointer[string] // why the embedded server did not start
+
+	unclosed sync.Once // tells that the log was not closed
 }
 
 func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
@@ -214,8 +217,17 @@ func (l serverLogger) Noticef(string, ...any) {}
 func (l serverLogger) Debugf(string, ...any)  {}
 func (l serverLogger) Tracef(string, ...any)  {}
 
+// Warnf tells once, and not for each stream, that the index of a stream is older
+// than its messages: so it is after every kill and power cut, and the server
+// then reads the messages themselves. Should its words change, it is a warning
+// again.
 func (l serverLogger) Warnf(format string, args ...any) {
-	l.logger.Warn("spool: jetstream: " + fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	if strings.HasSuffix(text, "Recovering stream state from index errored: prior state file") {
+		l.link.unclosed.Do(func() { l.logger.Info("spool: the log was not closed the last time; its end is found by reading it") })
+		return
+	}
+	l.logger.Warn("spool: jetstream: " + text)
 }
 
 // Errorf looks for the message of a failed write. Should its words change,

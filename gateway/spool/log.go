@@ -103,9 +103,10 @@ func (l *Log[T]) Position(name string) uint64 {
 	return l.core.spool.positions.get(followerKey{l.core.name, name}).seq
 }
 
-// Lag returns how many frames the follower has not accepted yet.
+// Lag returns how many frames the follower has not accepted yet. What a Manual
+// follower has accepted and not committed does not count.
 func (l *Log[T]) Lag(name string) uint64 {
-	last, at := l.Last(), l.Position(name)
+	last, at := l.Last(), l.core.spool.positions.get(followerKey{l.core.name, name}).accepted
 	return last - min(at, last)
 }
 

@@ -157,8 +157,8 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	for key, at := range g.spool.positions.all() {
 		c := cores[key.log]
 		last := c.last.Load()
-		send(g.lag, float64(last-min(at.seq, last)), key.log, key.name)
-		if behind := time.Duration(c.lastReceived.Load() - at.received); at.seq >= last {
+		send(g.lag, float64(last-min(at.accepted, last)), key.log, key.name)
+		if behind := time.Duration(c.lastReceived.Load() - at.received); at.accepted >= last {
 			send(g.lagSeconds, 0, key.log, key.name)
 		} else if at.received > 0 {
 			send(g.lagSeconds, behind.Seconds(), key.log, key.name)

@@ -18,10 +18,10 @@ const positionPause = 200 * time.Millisecond
 
 // A position is how far a follower has come.
 type position struct {
-	seq      uint64
-	received int64  // receipt time of that frame, Unix ns; 0 when not known
-	stored   uint64 // the sequence that is on disk
-	taken    int64  // receipt time of what a manual follower took last
+	seq      uint64 // everything up to it need not be delivered again
+	stored   uint64 // the same, as it is on disk
+	accepted uint64 // a manual follower accepts more than it has committed
+	received int64  // receipt time of the frame accepted last, Unix ns; 0 when not known
 }
 
 type followerKey struct{ log, name string }
@@ -88,7 +88,7 @@ func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string)
 		p.spool.logger.Warn("a follower had read frames that the log has lost", "follower", name, "log", log, "frames", seq-last)
 		seq = last
 	}
-	p.at[followerKey{log, name}] = &position{seq: seq, stored: seq}
+	p.at[followerKey{log, name}] = &position{seq: seq, stored: seq, accepted: seq}
 	return nil
 }
 
@@ -125,11 +125,22 @@ func (p *positions) all() map[followerKey]position {
 	return out
 }
 
-// take notes what a manual follower has taken.
-func (p *positions) take(key followerKey, received int64) {
+// take notes what a manual follower has accepted.
+func (p *positions) take(key followerKey, seq uint64, received int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.of(key).taken = received
+	at := p.of(key)
+	at.accepted, at.received = seq, received
+}
+
+// begin notes that a manual follower begins behind seq, which may be before what
+// it had accepted in an earlier life.
+func (p *positions) begin(key followerKey, seq uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := p.of(key); at.accepted != seq {
+		at.accepted, at.received = seq, 0
+	}
 }
 
 // of returns the position to change. p.mu is held.
@@ -142,16 +153,16 @@ func (p *positions) of(key followerKey) *position {
 	return at
 }
 
-// move moves a position forward. received is 0 for that of take.
+// move moves a position forward. received is 0 when it is not known.
 func (p *positions) move(key followerKey, seq uint64, received int64) {
 	p.mu.Lock()
 	at := p.of(key)
-	if received == 0 {
-		received = at.taken
-	}
 	moved := seq > at.seq
 	if moved {
-		at.seq, at.received = seq, received
+		at.seq = seq
+	}
+	if seq > at.accepted {
+		at.accepted, at.received = seq, received
 	}
 	p.mu.Unlock()
 	if !moved {

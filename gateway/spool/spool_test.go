@@ -278,6 +278,61 @@ func TestRestartContinues(t *testing.T) {
 	}
 }
 
+// TestLagOfManualFollower: what is accepted is not late, though it is committed
+// only now and then.
+func TestLagOfManualFollower(t *testing.T) {
+	clock := noon
+	reg := prometheus.NewPedanticRegistry()
+	s := open(t, t.TempDir(), func(o *Options) {
+		o.Now = func() time.Time { return clock }
+		o.Registerer = reg
+	})
+	lag := func(frames, seconds float64) {
+		t.Helper()
+		want := map[string]float64{"haidang_spool_follower_lag_frames": frames, "haidang_spool_follower_lag_seconds": seconds}
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if w, ok := want[f.GetName()]; ok && f.GetMetric()[0].GetGauge().GetValue() != w {
+				t.Errorf("%s is %v, want %v", f.GetName(), f.GetMetric()[0].GetGauge().GetValue(), w)
+			}
+		}
+		if n := s.Readings().Lag("rules"); float64(n) != frames {
+			t.Errorf("lag %d frames, want %v", n, frames)
+		}
+	}
+	put(t, s, river("a", 1))
+	c := collect(t, s, FollowOptions{Name: "rules", Manual: true})
+	c.wants(t, 1)
+	if err := s.Readings().Commit(t.Context(), "rules", 1); err != nil {
+		t.Fatal(err)
+	}
+	clock = noon.Add(9 * time.Second)
+	put(t, s, river("a", 2))
+	c.wants(t, 1, 2)
+	until(t, "both are accepted", func() bool { return s.Readings().Lag("rules") == 0 })
+	lag(0, 0)
+	if at := s.Readings().Position("rules"); at != 1 {
+		t.Errorf("the position is %d, want what was committed, 1", at)
+	}
+	c.stop(t)
+	clock = noon.Add(20 * time.Second)
+	put(t, s, river("a", 3))
+	lag(1, 11)
+	// One that begins again takes from the log again what it has not committed.
+	refusing, cancel := context.WithCancel(soon(t))
+	err := s.Readings().Follow(refusing, FollowOptions{Name: "rules", From: 2, Manual: true}, func(context.Context, *Batch[telemetry.Reading]) error {
+		lag(2, 11) // no receipt time is known: the gauge of the seconds is left out
+		cancel()
+		return errors.New("not now")
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLogClock(t *testing.T) {
 	var c logClock
 	c.last = noon
