@@ -220,6 +220,7 @@ func TestReplayKeeps(t *testing.T) {
 		return status == 200 && strings.Contains(body, `"severity":"severe"`) && strings.Contains(body, `"start":"2025-10-27T13:00:00Z"`)
 	})
 	eventually(t, "both readings are stored", 5*time.Second, func() bool { return len(g.rows("SELECT level_m FROM river")) == 2 })
+	eventually(t, "it says so", 5*time.Second, func() bool { return strings.Contains(g.output.String(), "all is read") })
 	if code := g.stop(); code != exitWell {
 		t.Errorf("exit code %d\n%s", code, g.output)
 	}
