@@ -27,6 +27,13 @@ func checkVerb() verb {
 			if err != nil {
 				return err
 			}
+			if configuration != "" {
+				odd, err := w.oddities()
+				if err != nil {
+					return err
+				}
+				tellOdd(env.stderr, odd)
+			}
 			sources := len(cfg.Modbus) + len(cfg.AIS) + 1
 			_, err = fmt.Fprintf(env.stdout, "well: %s, %s, %s, %s, %s\n", count(sources, "source"), count(len(w.document.Kinds), "kind"),
 				count(len(w.document.Devices), "device"), count(len(w.document.Rules), "rule"), count(len(cfg.IOC), "recipient"))
