@@ -27,6 +27,7 @@ type connection struct {
 	packetID uint16 // of the inbound packet at hand; mochi sees 0, see hooks
 	qos      byte   // of the inbound publish at hand
 	released bool   // the PUBREL at hand ends an exchange that is known
+	reserved string // the topic of the publish at hand when it is the server's own, see reserve
 	topic    string // the last topic and its route
 	last     *route
 	routes   map[string]*route

@@ -9,7 +9,11 @@
 //	telemetry/{device}/{kind}   a JSON object, or an array of objects
 //	influx/{device}             InfluxDB line protocol, many lines
 //	(mapped topics)             as Config.Topics says
-//	warnings/#                  written by this program alone
+//	warnings/#, $SYS/#          written by this program alone
+//
+// A client that publishes there is refused: in MQTT 5 with reason 0x87; before,
+// the connection ends for a topic under warnings, and a publish on $SYS is
+// acknowledged and does nothing.
 //
 // A JSON object holds values by name: a number, true (1) or false (0), a
 // string (a word), or null (absent, as is an empty string). `time` is RFC 3339

@@ -149,6 +149,7 @@ func (h *hooks) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		if c.qos > 0 && c.packetID > 0 { // else mochi answers the violation
 			pk.FixedHeader.Qos, pk.PacketID = 0, 0
 		}
+		c.reserve(&pk)
 	case packets.Subscribe, packets.Unsubscribe:
 		if c.packetID = pk.PacketID; c.packetID > 0 {
 			pk.FixedHeader.Qos, pk.PacketID = 0, 0
@@ -164,6 +165,17 @@ func (h *hooks) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		}
 	}
 	return pk, nil
+}
+
+// reserve gives a publish on a topic that is the MQTT server's own ($SYS/...)
+// the topic of those that OnPublish refuses: mochi passes over such a publish in
+// silence, and a client of MQTT 3.1.1 would send it for ever. Wildcards are left
+// for mochi, which ends the connection [MQTT-3.3.2-2].
+func (c *connection) reserve(pk *packets.Packet) {
+	c.reserved = ""
+	if strings.HasPrefix(pk.TopicName, "$") && !strings.ContainsAny(pk.TopicName, "+#") && !mqtt.IsValidFilter(pk.TopicName, true) {
+		c.reserved, pk.TopicName = pk.TopicName, warningsLevel
+	}
 }
 
 // windowOpens notes that the client can take one message more.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -230,13 +231,21 @@ func (b *Broker) publishOrdinary(c *connection, r *route, pk packets.Packet) (pa
 	return pk, nil
 }
 
-// notAuthorized answers a publish where clients may not write.
+// notAuthorized answers a publish where clients may not write. The only way to
+// say no in MQTT 3.1.1 is to end the connection (3.3.5), which is for those that
+// write warnings; a publish on $SYS is acknowledged and does nothing.
 func (b *Broker) notAuthorized(c *connection, pk packets.Packet) error {
 	b.metrics.families[familyOther].refused.Inc()
+	topic, cut := pk.TopicName, !c.version5()
+	if c.reserved != "" {
+		topic, cut = c.reserved, false
+	}
+	b.complain("a client publishes where only this program may", "client", c.client.ID, "topic", fmt.Sprintf("%.200s", topic), "disconnected", cut)
 	switch {
-	case !c.version5():
-		c.client.Stop(packets.ErrNotAuthorized) // MQTT 3.1.1, 3.3.5: the only way to say no
+	case cut:
+		c.client.Stop(packets.ErrNotAuthorized)
 	case c.qos > 0:
+		// The reason is for MQTT 5 alone; mochi leaves it out before.
 		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ReasonCode: packets.ErrNotAuthorized.Code}
 		if c.qos == 2 {
 			ack.FixedHeader.Type = packets.Pubrec

@@ -227,6 +227,62 @@ func TestOnlyThisProgramWarns(t *testing.T) {
 	h.counts(t, "haidang_broker_disconnects_total", "reason=not_authorized", 1)
 }
 
+// A client of MQTT 3.1.1 that is cut off sees no reason; the operator does, once.
+func TestWritersOfWarningsAreNamed(t *testing.T) {
+	h := newHouse(t, loopback())
+	for i := range 3 {
+		w := h.connect(t, hello{id: fmt.Sprintf("intruder-%d", i)})
+		w.publish(1, 1, "warnings/d/flood", "x")
+		w.wantsEnd()
+	}
+	h.counts(t, "haidang_broker_messages_total", "family=other,result=refused", 3)
+	const want = `level=WARN msg="a client publishes where only this program may" client=intruder-0 topic=warnings/d/flood disconnected=true`
+	if said := h.logs.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) {
+		t.Errorf("said\n%swant one line with %s", said, want)
+	}
+}
+
+func TestTopicsOfTheServerAreAcknowledged(t *testing.T) {
+	for _, version := range []byte{4, 5} {
+		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
+			h := newHouse(t, loopback())
+			listener := h.connect(t, hello{id: "l"})
+			listener.subscribe(1, "#", 0)
+			listener.subscribe(2, "$SYS/x", 0)
+			listener.subscribe(3, "warnings", 0)
+			w := h.connect(t, hello{version: version, id: "a"})
+			reason := map[byte]string{4: "", 5: "87"}[version]
+			w.publish(1, 1, "$SYS/x", "x")
+			w.wants("40 0001" + reason)
+			w.publish(1, 1, "$SYS/x", "x") // the id is free again
+			w.wants("40 0001" + reason)
+			w.publish(0, 0, "$SYS/x", "x")
+			w.ping()
+			w.publish(2, 2, "$sys", "x")
+			w.wants("50 0002" + reason)
+			if version == 4 {
+				w.send([]byte{0x62, 2, 0, 2})
+				w.wants("70 0002")
+			}
+			w.publish(1, 3, "$share", "x")
+			w.wants("40 0003" + reason)
+			w.publish(1, 4, "telemetry/d/k", `{"a":1}`)
+			w.wants("40 0004")
+			h.wants(t, "d/k a=1")
+			h.counts(t, "haidang_broker_messages_total", "family=other,result=refused", 5)
+			listener.wantsDelivery(0x30, 0, "telemetry/d/k", `{"a":1}`)
+			listener.ping()
+			if said := h.logs.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "client=a topic=$SYS/x disconnected=false") {
+				t.Errorf("said\n%swant one line that names client and topic", said)
+			}
+			w.publish(1, 5, "$SYS/#", "x")
+			if version == 4 {
+				w.wantsEnd()
+			}
+		})
+	}
+}
+
 func TestRetainedMessagesOfClientsAreBounded(t *testing.T) {
 	h := newHouse(t, loopback())
 	w := h.connect(t, hello{id: "a"})

@@ -45,8 +45,10 @@
 // is an answer: it is counted by its code and the unit stays connected, except
 // codes 10 and 11, with which a gateway says that the unit did not answer. A
 // block of several values that is refused (exceptions 2 and 3) is read in
-// halves from then on, so that a register that one variant of an instrument
-// lacks costs its own value only.
+// halves, so that a register that one variant of an instrument lacks costs its
+// own value only. The whole block is tried again after 10 minutes, and then at
+// pauses that double up to 6 hours. One warning lists the values that are
+// refused, and one line says when they are answered again.
 //
 // A line that cannot be connected, or is closed by its peer while no unit
 // answers, ends Run with an error; the caller backs off and runs it again.

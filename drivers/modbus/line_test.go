@@ -215,6 +215,98 @@ func TestRefusedBlockIsSplit(t *testing.T) {
 	})
 }
 
+// refusing runs a unit with three values in one block that are refused while
+// the server says so, and returns when the whole block was read,
+// and the log.
+func refusing(t *testing.T, lasting time.Duration, refuse func(since time.Duration, first, count int) byte) (reads []string, log string) {
+	start := time.Now()
+	s := &server{refuse: func(_, _ byte, first, count int) byte { return refuse(time.Since(start), first, count) }}
+	triple := "name: triple\nregisters: [{value: a.x, address: 1}, {value: a.y, address: 2}, {value: b.z, address: 3}]"
+	cfg := Config{Name: "line", Connect: "tcp://h", Units: []Unit{{ID: 1, Device: "a", Profile: "triple"}}}
+	var said bytes.Buffer
+	line, _ := newLine(t, cfg, profilesOf(t, triple), newShelf())
+	line.logger = slog.New(slog.NewTextHandler(&said, nil))
+	line.medium.(*tcp).dial = s.pipe
+	ctx, cancel := context.WithTimeout(t.Context(), lasting)
+	defer cancel()
+	if err := line.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	s.hangUp()
+	synctest.Wait()
+	for _, r := range s.requests() {
+		if r.count == 3 {
+			reads = append(reads, fmt.Sprint(r.at.Sub(start)))
+		}
+	}
+	return reads, said.String()
+}
+
+// An instrument that refuses everything while it starts: one warning with all
+// values, the whole block again after ten minutes, and one line that says so.
+func TestRefusedBlockIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		whole, log := refusing(t, 10*time.Minute+25*time.Second, func(since time.Duration, _, _ int) byte {
+			if since < 35*time.Second {
+				return 2
+			}
+			return 0
+		})
+		if got := strings.Join(whole, " "); got != "0s 10m0s 10m10s 10m20s" {
+			t.Errorf("the whole block is read at %s, want 0s, and from 10m0s on", got)
+		}
+		lines := strings.Split(strings.TrimSpace(log), "\n")
+		if len(lines) != 2 ||
+			!strings.Contains(lines[0], `level=WARN msg="unit refuses registers"`) || !strings.Contains(lines[0], `device=a values="a.x, a.y, b.z" error="read unit 1, holding 1..1: `) ||
+			!strings.Contains(lines[1], `level=INFO msg="unit answers registers again that it refused"`) || !strings.Contains(lines[1], `values="a.x, a.y, b.z"`) {
+			t.Errorf("log\n%swant one warning and one line when they are answered", log)
+		}
+	})
+}
+
+// What is lacking for good is asked for less and less.
+func TestRefusedBlockIsTriedLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		whole, log := refusing(t, 25*time.Hour, func(_ time.Duration, first, count int) byte {
+			if first <= 2 && 2 < first+count {
+				return 3
+			}
+			return 0
+		})
+		if got, want := strings.Join(whole, " "), "0s 10m0s 30m0s 1h10m0s 2h30m0s 5h10m0s 10h30m0s 16h30m0s 22h30m0s"; got != want {
+			t.Errorf("the whole block is read at\n%s, want\n%s", got, want)
+		}
+		if n := strings.Count(log, "\n"); n != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "values=a.y ") {
+			t.Errorf("log\n%swant one warning of a.y", log)
+		}
+	})
+}
+
+// A unit that is busy every other time does not fill the log.
+func TestRefusalsThatComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		whole, log := refusing(t, 19*time.Minute+55*time.Second, func(since time.Duration, _, _ int) byte {
+			if since/(10*time.Second)%2 == 0 {
+				return 6
+			}
+			return 0
+		})
+		if len(whole) != 120 {
+			t.Errorf("%d reads of the whole block, want 120: exception 6 does not split", len(whole))
+		}
+		if warn, info := strings.Count(log, "level=WARN"), strings.Count(log, "level=INFO"); warn != 2 || info != 2 {
+			t.Errorf("%d warnings, %d lines that it is over, want one each in ten minutes:\n%s", warn, info, log)
+		}
+	})
+}
+
+func TestNamed(t *testing.T) {
+	values := strings.Split(strings.Repeat("v ", maxNamed+3), " ")[:maxNamed+3]
+	if got := named(values); !strings.HasSuffix(got, "v, v and 3 more") || strings.Count(got, "v") != maxNamed {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Two instruments of one station: it is connected while both answer.
 func TestTwoUnitsOfOneDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	goburrow "github.com/goburrow/modbus"
@@ -45,6 +44,9 @@ func (l *Line) poll(ctx context.Context, u *unit) error {
 
 func (l *Line) readBlocks(ctx context.Context, u *unit) ([]telemetry.Reading, error) {
 	readings := u.readings()
+	var fresh news
+	defer func() { l.report(u, &fresh) }()
+	u.widen(time.Now())
 	for i := 0; i < len(u.blocks); i++ {
 		b := &u.blocks[i]
 		answer, err := l.read(ctx, u, b)
@@ -52,15 +54,18 @@ func (l *Line) readBlocks(ctx context.Context, u *unit) ([]telemetry.Reading, er
 		switch {
 		case err == nil:
 			l.decode(b, answer, readings)
+			u.answer(b, &fresh)
 		case !errors.As(err, &exception) || gatewayCode(exception.ExceptionCode):
 			return readings, err
 		case splits(exception.ExceptionCode) && len(b.fields) > 1:
-			left, right := b.halves()
-			u.blocks = slices.Replace(u.blocks, i, i+1, left, right)
+			u.halve(i, time.Now())
 			i--
 		default:
-			l.refused(u, b, exception.ExceptionCode, err)
+			u.refuse(b, err, time.Now(), &fresh)
 		}
+	}
+	if !u.split {
+		u.pause = 0
 	}
 	return readings, nil
 }
@@ -90,15 +95,6 @@ func (l *Line) decode(b *block, answer []byte, readings []telemetry.Reading) {
 		count++
 	}
 	l.metrics.values.Add(float64(count))
-}
-
-// refused logs an exception to a block once.
-func (l *Line) refused(u *unit, b *block, code byte, err error) {
-	r := refusal{b.table, b.first, code}
-	if !u.refused[r] {
-		u.refused[r] = true
-		l.logger.Warn("unit refuses registers", "unit", u.config.ID, "device", u.config.Device, "value", b.fields[0].register.Value, "error", err)
-	}
 }
 
 // read reads a block. A unit that answered until now has a second try, because

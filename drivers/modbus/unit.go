@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"slices"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -21,24 +22,21 @@ type unit struct {
 	device   *device
 	kinds    []string // of its readings
 	sizes    []int    // how many values each reading can have
-	blocks   []block  // what is read; narrowed where the unit refuses it
+	whole    []block  // what is read of a unit that refuses nothing
+	blocks   []block  // what is read; split where the unit refuses it
 	interval time.Duration
 
 	due      time.Time
 	link     link
-	failures int              // polls in a row without an answer
-	refused  map[refusal]bool // exceptions that were logged
-}
-
-// A refusal is an exception to one block.
-type refusal struct {
-	table string
-	first int
-	code  byte
+	failures int                // polls in a row without an answer
+	split    bool               // blocks are not whole
+	widenAt  time.Time          // when whole ones are tried again
+	pause    time.Duration      // before that, the last time; 0: nothing is refused
+	refused  map[string]refusal // by value
 }
 
 func newUnit(cfg *Unit, interval time.Duration, profile *Profile) *unit {
-	u := &unit{config: cfg, interval: interval, refused: map[refusal]bool{}}
+	u := &unit{config: cfg, interval: interval, refused: map[string]refusal{}}
 	if cfg.Interval > 0 {
 		u.interval = cfg.Interval.Std()
 	}
@@ -50,7 +48,8 @@ func newUnit(cfg *Unit, interval time.Duration, profile *Profile) *unit {
 		}
 		u.sizes[f.reading]++
 	}
-	u.blocks = plan(fields, profile)
+	u.whole = plan(fields, profile)
+	u.blocks = slices.Clone(u.whole)
 	return u
 }
 

@@ -2,8 +2,10 @@ package influx
 
 import (
 	"net"
+	"net/netip"
 	"net/url"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +35,7 @@ type Retention map[string]telemetry.Duration
 // server elsewhere when url is set.
 type Config struct {
 	// Listen is where the embedded engine answers InfluxDB's HTTP API:
-	// host:port, or "off". Nothing is listened on when URL is set.
+	// host:port on loopback, or "off". Nothing is listened on when URL is set.
 	Listen string `yaml:"listen"`
 	// Retention is for the embedded engine; a server elsewhere has its own.
 	Retention Retention `yaml:"retention"`
@@ -112,10 +114,26 @@ func (c Config) validateListen() []telemetry.Fault {
 	if c.Listen == Off {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
 		return []telemetry.Fault{telemetry.Faultf("listen", "listen %q is not host:port, as 127.0.0.1:8086, or off", c.Listen)}
 	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return []telemetry.Fault{telemetry.Faultf("listen", "port %q is not in 0..65535", port)}
+	}
+	if !loopback(host) {
+		return []telemetry.Fault{telemetry.Faultf("listen", "address %q is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:%d", c.Listen, n)}
+	}
 	return nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
 }
 
 func (r Retention) validate() []telemetry.Fault {

@@ -54,6 +54,6 @@
 // What listens is not the engine's handler but a short list of paths in front
 // of it: /query for statements that only read, /ping, /health, and /write and
 // /api/v2/write for the handler that main gives (they append to the log and
-// never write to the engine directly). Everything else, the engine's /metrics,
+// never write to the engine directly; a database other than haidang is 404). Everything else, the engine's /metrics,
 // /debug and bucket administration among it, is 404.
 package influx

@@ -63,9 +63,13 @@ func (s *Store) face() http.Handler {
 	mux.HandleFunc("/query", s.serveQuery)
 	mux.HandleFunc("/ping", s.serveAlive)
 	mux.HandleFunc("/health", s.serveAlive)
-	for _, path := range []string{"/write", "/api/v2/write"} {
-		mux.HandleFunc(path, s.serveIngest)
-	}
+	mux.HandleFunc("/write", func(w http.ResponseWriter, r *http.Request) {
+		s.serveIngest(w, r, r.URL.Query().Get("db"))
+	})
+	mux.HandleFunc("/api/v2/write", func(w http.ResponseWriter, r *http.Request) {
+		database, _ := databaseOf(r.URL.Query().Get("bucket"))
+		s.serveIngest(w, r, database)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "there is no %s here: /query, /write, /api/v2/write, /ping and /health are served", r.URL.Path)
 	})
@@ -81,12 +85,31 @@ func refuse(w http.ResponseWriter, status int, format string, args ...any) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": fmt.Sprintf(format, args...)})
 }
 
-func (s *Store) serveIngest(w http.ResponseWriter, r *http.Request) {
-	if s.ingest == nil {
+// serveIngest hands a write to the ingest. There is one database, as in the
+// engine; a write to any other is refused as the engine refuses it, in its
+// words, before the body is read.
+func (s *Store) serveIngest(w http.ResponseWriter, r *http.Request, database string) {
+	switch {
+	case s.ingest == nil:
 		refuse(w, http.StatusForbidden, "this port only reads: publish readings over MQTT")
-		return
+	case r.Method == http.MethodPost && database == "":
+		refuseWrite(w, http.StatusBadRequest, "invalid", "database is required")
+	case r.Method == http.MethodPost && database != Database:
+		refuseWrite(w, http.StatusNotFound, "not found", fmt.Sprintf("database not found: %q", database))
+	default:
+		s.ingest.ServeHTTP(w, r)
 	}
-	s.ingest.ServeHTTP(w, r)
+}
+
+// refuseWrite answers in the shape that clients of 1.x (error) and of 2.x (code,
+// message) read.
+func refuseWrite(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Influxdb-Version", engineVersion)
+	w.Header().Set("X-Influxdb-Error", message)
+	w.WriteHeader(status)
+	// The client may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": message, "code": code, "message": message})
 }
 
 // serveAlive answers /ping and /health as the engine does.

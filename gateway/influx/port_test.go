@@ -223,7 +223,7 @@ func TestPortHandsWritesToTheIngest(t *testing.T) {
 		seen = append(seen, r.URL.Path+" "+string(body))
 		w.WriteHeader(http.StatusNoContent)
 	}))
-	for _, path := range []string{"/write", "/api/v2/write"} {
+	for _, path := range []string{"/write?db=haidang", "/api/v2/write?bucket=haidang&org=x", "/api/v2/write?bucket=haidang/autogen"} {
 		response, err := http.Post(base+path, "text/plain", strings.NewReader("river level_m=9 9"))
 		if err != nil {
 			t.Fatal(err)
@@ -233,8 +233,26 @@ func TestPortHandsWritesToTheIngest(t *testing.T) {
 			t.Errorf("%s: %s", path, response.Status)
 		}
 	}
-	if want := "[/write river level_m=9 9 /api/v2/write river level_m=9 9]"; fmt.Sprint(seen) != want {
+	if want := "[/write river level_m=9 9 /api/v2/write river level_m=9 9 /api/v2/write river level_m=9 9]"; fmt.Sprint(seen) != want {
 		t.Errorf("seen %v", seen)
+	}
+	for path, want := range map[string]string{
+		"/write?db=other":             `404 database not found: "other"`,
+		"/write?db=haidang2":          `404 database not found: "haidang2"`,
+		"/write?bucket=haidang":       `400 database is required`,
+		"/write":                      `400 database is required`,
+		"/api/v2/write?bucket=zzz":    `404 database not found: "zzz"`,
+		"/api/v2/write?bucket=zzz/rp": `404 database not found: "zzz"`,
+		"/api/v2/write?org=haidang":   `400 database is required`,
+	} {
+		response := ask(t, http.MethodPost, base+path, url.Values{"river": {"9"}})
+		got := fmt.Sprintf("%d %s", response.StatusCode, decodeError(t, response.Body))
+		if got != want || response.Header.Get("X-Influxdb-Error") == "" {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("a write to another database was handed on: %v", seen)
 	}
 	if n := count(t, s, "river", "level_m"); n != 1 {
 		t.Errorf("%d points: the port wrote past the log", n)

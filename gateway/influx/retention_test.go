@@ -179,10 +179,36 @@ func TestConfigFaults(t *testing.T) {
 	if faults := cfg.Validate(); len(faults) != 1 || faults[0].Path != "url" {
 		t.Errorf("token without url: %v", faults)
 	}
-	off := DefaultConfig()
-	off.Listen = Off
-	if faults := off.Validate(); len(faults) > 0 {
-		t.Errorf("listen off: %v", faults)
+}
+
+func TestListen(t *testing.T) {
+	for address, want := range map[string]string{
+		Off:               "",
+		"127.0.0.1:8086":  "",
+		"localhost:0":     "",
+		"[::1]:8086":      "",
+		"8086":            `listen: listen "8086" is not host:port, as 127.0.0.1:8086, or off`,
+		"127.0.0.1:70000": `listen: port "70000" is not in 0..65535`,
+		":8086":           `listen: address ":8086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:8086`,
+		"0.0.0.0:8086":    `listen: address "0.0.0.0:8086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:8086`,
+		"[::]:9086":       `listen: address "[::]:9086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:9086`,
+		"192.168.1.5:1":   `listen: address "192.168.1.5:1" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:1`,
+		"gauges.vn:8086":  `listen: address "gauges.vn:8086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:8086`,
+	} {
+		cfg := DefaultConfig()
+		cfg.Listen = address
+		var got []string
+		for _, f := range cfg.Validate() {
+			got = append(got, f.String())
+		}
+		if strings.Join(got, ";") != want {
+			t.Errorf("%s\n got %s\nwant %s", address, strings.Join(got, ";"), want)
+		}
+	}
+	elsewhere := DefaultConfig()
+	elsewhere.URL, elsewhere.Listen = "http://influx:8086", ":8086"
+	if faults := elsewhere.Validate(); len(faults) > 0 {
+		t.Errorf("nothing is listened on, and yet: %v", faults)
 	}
 }
 

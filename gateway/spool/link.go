@@ -219,15 +219,21 @@ func (l serverLogger) Tracef(string, ...any)  {}
 
 // Warnf tells once, and not for each stream, that the index of a stream is older
 // than its messages: so it is after every kill and power cut, and the server
-// then reads the messages themselves. Should its words change, it is a warning
-// again.
+// then reads the messages themselves. (Frames that were lost show as a gap.)
+// Should its words change, it is a warning again.
 func (l serverLogger) Warnf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if strings.HasSuffix(text, "Recovering stream state from index errored: prior state file") {
+	if outdatedIndex(text) {
 		l.link.unclosed.Do(func() { l.logger.Info("spool: the log was not closed the last time; its end is found by reading it") })
 		return
 	}
 	l.logger.Warn("spool: jetstream: " + text)
+}
+
+func outdatedIndex(text string) bool {
+	return strings.HasSuffix(text, "Recovering stream state from index errored: prior state file") ||
+		strings.Contains(text, "] Stream state outdated, ") ||
+		strings.Contains(text, "] Stream state detected prior state, ")
 }
 
 // Errorf looks for the message of a failed write. Should its words change,
