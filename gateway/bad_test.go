@@ -139,9 +139,15 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	for _, v := range verbs() {
-		code, stdout, _ := command(t, v.name, "--help")
-		if code != exitWell || !strings.Contains(stdout, "For example:") || !strings.Contains(stdout, "haidang "+v.name) {
-			t.Errorf("%s --help: %d\n%s", v.name, code, stdout)
+		words := [][]string{{v.name}}
+		for _, one := range v.verbs {
+			words = append(words, []string{v.name, one.name})
+		}
+		for _, line := range words {
+			code, stdout, _ := command(t, append(line, "--help")...)
+			if name := strings.Join(line, " "); code != exitWell || !strings.Contains(stdout, "For example:") || !strings.Contains(stdout, "haidang "+name) {
+				t.Errorf("%s --help: %d\n%s", name, code, stdout)
+			}
 		}
 	}
 	if code, _, stderr := command(t, "replay", "/no/such/file"); code != exitFailed || !strings.Contains(stderr, "/no/such/file") {

@@ -11,6 +11,8 @@ func rulesVerb() verb {
 	return verb{
 		name: "rules", args: "test|backtest|check|init|explain",
 		short: "for authors of rules: test them, try them on the past, check, begin, explain a warning",
+		example: `haidang rules init station
+haidang rules test station/rules`,
 		verbs: []verb{rulesTestVerb(), rulesBacktestVerb(), rulesCheckVerb(), rulesInitVerb(), rulesExplainVerb()},
 	}
 }
@@ -46,6 +48,6 @@ func (v verb) choice() string {
 	for _, one := range v.verbs {
 		fmt.Fprintf(&b, "  haidang %s %-9s %s\n", v.name, one.name, one.short)
 	}
-	fmt.Fprintf(&b, "\nhaidang %s VERB --help tells more and gives an example.\n", v.name)
+	fmt.Fprintf(&b, "\nhaidang %s VERB --help tells more.\n\nFor example:\n%s\n", v.name, indent(v.example))
 	return b.String()
 }

@@ -214,7 +214,7 @@ func newTrial(document rules.Document) (*backtest.Trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &backtest.Trial{Engine: rules.NewEngine(rules.Options{}), Control: control}, nil
+	return &backtest.Trial{Engine: newTrialEngine(), Control: control}, nil
 }
 
 func (o *backtestOptions) wanted(rule, device string) bool {

@@ -48,31 +48,42 @@ no device has, and of a window or a silence shorter than a device's interval.`,
 			if err != nil {
 				return err
 			}
-			tellOdd(env.stdout, odd)
-			if strict && len(odd) > 0 {
-				return fmt.Errorf("%s", count(len(odd), "warning"))
+			n := tellOdd(env.stdout, odd)
+			if strict && n > 0 {
+				return fmt.Errorf("%s", count(n, "warning"))
 			}
-			_, err = fmt.Fprintf(env.stdout, "well: %s, %s\n", count(len(w.document.Rules), "rule"), count(len(odd), "warning"))
+			_, err = fmt.Fprintf(env.stdout, "well: %s, %s\n", count(len(w.document.Rules), "rule"), count(n, "warning"))
 			return err
 		},
 	}
 }
 
-// tellOdd prints a line for each warning. Of the packs within the binary, whose
-// rules wait for devices that have the facts, it names those that wait.
-func tellOdd(out io.Writer, odd config.Faults) {
-	var waiting []string
-	for _, f := range odd {
-		if name, ok := strings.CutPrefix(f.Want, "rule "); ok && strings.HasPrefix(f.File, packName("")) {
-			name, _, _ = strings.Cut(name, " ")
-			waiting = append(waiting, name)
+// maxWaiting is how many rules of a file are told one by one when they apply to
+// no device. The packs are files whose rules wait for devices with their facts.
+const maxWaiting = 3
+
+// tellOdd prints a line for each warning, and returns how many there are.
+func tellOdd(out io.Writer, odd []oddity) int {
+	waiting := map[string][]string{}
+	for _, o := range odd {
+		if o.waiting != "" {
+			waiting[o.File] = append(waiting[o.File], o.waiting)
+		}
+	}
+	n := 0
+	for _, o := range odd {
+		names := waiting[o.File]
+		switch {
+		case o.waiting == "" || len(names) <= maxWaiting:
+			fmt.Fprintf(out, "warning: %s\n", o)
+		case o.waiting == names[0]:
+			fmt.Fprintf(out, "warning: %s: %s apply to no device: %s\n", o.File, count(len(names), "rule"), strings.Join(names, ", "))
+		default:
 			continue
 		}
-		fmt.Fprintf(out, "warning: %s\n", f)
+		n++
 	}
-	if len(waiting) > 0 {
-		fmt.Fprintf(out, "warning: %s of the built-in packs apply to none of the devices: %s\n", count(len(waiting), "rule"), strings.Join(waiting, ", "))
-	}
+	return n
 }
 
 // replaceRules puts the rules of these files in the place of the world's own.
@@ -83,17 +94,22 @@ func (w *world) replaceRules(patterns []string) error {
 	if len(l.faults) > 0 {
 		return l.faults
 	}
-	w.document.Rules, w.doc = list, doc
-	w.parts = map[string][]part{"rules": parts}
+	w.document.Rules, w.document.Limits, w.doc = list, l.limits, doc
+	w.parts = map[string][]part{"rules": parts, "limits": l.limitParts}
 	if _, wrong := rules.Compile(w.document); len(wrong) > 0 {
 		return placeAll(wrong, w.parts, doc)
 	}
 	return nil
 }
 
-// oddities returns what is odd but not wrong with the rules, in the order of
-// the files, each thing once.
-func (w *world) oddities() (config.Faults, error) {
+// An oddity is what is odd but not wrong with a rule.
+type oddity struct {
+	config.Fault
+	waiting string // the rule, when it applies to no device
+}
+
+// oddities returns what is odd, in the order of the files, each thing once.
+func (w *world) oddities() ([]oddity, error) {
 	set, wrong := rules.Compile(w.document)
 	if len(wrong) > 0 {
 		return nil, placeAll(wrong, w.parts, w.doc)
@@ -118,7 +134,14 @@ func (w *world) oddities() (config.Faults, error) {
 	}
 	placed := placeAll(odd, w.parts, w.doc)
 	inOrder(placed)
-	return placed, nil
+	out := make([]oddity, len(placed))
+	for i, f := range placed {
+		out[i].Fault = f
+		if name, ok := strings.CutPrefix(f.Want, "rule "); ok {
+			out[i].waiting, _, _ = strings.Cut(name, " ")
+		}
+	}
+	return out, nil
 }
 
 var rulePath = regexp.MustCompile(`^rules\[(\d+)\]`)

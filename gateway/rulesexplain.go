@@ -40,7 +40,7 @@ haidang rules explain --address 127.0.0.1:18080 --json kim-long-flood-level-3f9a
 			if len(args) == 0 {
 				return api.list(ctx, env.stdout)
 			}
-			var answer struct{ Transitions []explained }
+			var answer struct{ Transitions []telemetry.Transition }
 			if err := api.get(ctx, "/api/v1/warnings/"+url.PathEscape(args[0])+"/history", &answer); err != nil {
 				return err
 			}
@@ -50,14 +50,6 @@ haidang rules explain --address 127.0.0.1:18080 --json kim-long-flood-level-3f9a
 			return tellStory(env.stdout, answer.Transitions)
 		},
 	}
-}
-
-// An explained is a transition with what the engine says of its reasons.
-type explained struct {
-	telemetry.Transition
-	RuleVersion string            `json:"rule_version,omitempty"`
-	Expression  string            `json:"expression,omitempty"`
-	Quality     map[string]string `json:"quality,omitempty"` // by value, where it is not good
 }
 
 // A gatewayAPI is the API of a running gateway.
@@ -116,7 +108,7 @@ func (a gatewayAPI) list(ctx context.Context, out io.Writer) error {
 func clockTime(t time.Time) string { return t.In(vietnam).Format("2006-01-02 15:04:05") }
 
 // tellStory prints a warning from its raise to where it stands.
-func tellStory(out io.Writer, list []explained) error {
+func tellStory(out io.Writer, list []telemetry.Transition) error {
 	if len(list) == 0 {
 		return fmt.Errorf("the gateway knows no transition of this warning")
 	}
@@ -127,8 +119,8 @@ func tellStory(out io.Writer, list []explained) error {
 		fmt.Fprintf(&b, ", %s", last.Severity)
 	}
 	until := "until now"
-	if last.State == telemetry.Cleared {
-		until = "for " + last.At.Sub(last.Start).Round(time.Second).String()
+	if i := slices.IndexFunc(list, over); i >= 0 {
+		until = "for " + list[i].At.Sub(last.Start).Round(time.Second).String()
 	}
 	fmt.Fprintf(&b, "; raised %s, %s\n", clockTime(last.Start), until)
 	fmt.Fprintf(&b, "  %s\n  %s\n\n", last.Message.VI, last.Message.EN)
@@ -149,6 +141,12 @@ func tellStory(out io.Writer, list []explained) error {
 		to = strings.Join(last.To, ", ")
 	}
 	line("goes to", to)
+	if last.Latch {
+		line("latched", "it stands until somebody has acknowledged it")
+	}
+	if last.Flapping {
+		line("flapping", "it changed too often, and stays as it is until it is quiet")
+	}
 	if first.N > 1 {
 		fmt.Fprintf(&b, "\nthe first %s of this warning are not in the log any more\n", count(first.N-1, "transition"))
 	}
@@ -156,13 +154,18 @@ func tellStory(out io.Writer, list []explained) error {
 	before := ""
 	for i := range list {
 		t := &list[i]
-		fmt.Fprintf(&b, "%3d  %s  %-12s  %-8s  %s\n", t.N, clockTime(t.At), t.State, t.Severity, t.why(&before))
+		fmt.Fprintf(&b, "%3d  %s  %-12s  %-8s  %s\n", t.N, clockTime(t.At), t.State, t.Severity, why(t, &before))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
-func named(t *explained) string {
+// over reports whether the condition of a warning does not hold any more.
+func over(t telemetry.Transition) bool {
+	return t.State == telemetry.Cleared || t.State == telemetry.Returned
+}
+
+func named(t *telemetry.Transition) string {
 	text := t.Rule
 	if t.Kind != "" {
 		text += " on " + t.Kind
@@ -174,23 +177,19 @@ func named(t *explained) string {
 }
 
 // saw tells the values that the rule saw, their quality and the threshold.
-func saw(t *explained) string {
-	names := make([]string, 0, len(t.Values))
-	for name := range t.Values {
-		names = append(names, name)
-	}
-	sort.Strings(names)
+func saw(t *telemetry.Transition) string {
+	names := sortedNames(t.Values)
 	var words []string
 	for _, name := range names {
 		word := name + " = " + shortNumber(t.Values[name])
-		if q := t.Quality[name]; q != "" {
-			word += " (" + q + ")"
+		if q := t.Quality[name]; q != telemetry.Good {
+			word += " (" + q.String() + ")"
 		}
 		words = append(words, word)
 	}
 	for _, name := range sortedNames(t.Quality) {
 		if !slices.Contains(names, name) {
-			words = append(words, name+" is "+t.Quality[name])
+			words = append(words, name+" is "+t.Quality[name].String())
 		}
 	}
 	if t.Threshold != nil {
@@ -199,7 +198,7 @@ func saw(t *explained) string {
 	return strings.Join(words, ", ")
 }
 
-func sortedNames(m map[string]string) []string {
+func sortedNames[V any](m map[string]V) []string {
 	names := make([]string, 0, len(m))
 	for name := range m {
 		names = append(names, name)
@@ -212,7 +211,7 @@ func shortNumber(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }
 
 // why tells what brought a transition about: an operator with his words, or the
 // condition (when it is another than before) and what the rule saw.
-func (t *explained) why(before *string) string {
+func why(t *telemetry.Transition, before *string) string {
 	if a := t.Act; a != nil {
 		text := fmt.Sprintf("%s by %s", a.Do, a.By)
 		if a.Until != nil {

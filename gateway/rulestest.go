@@ -65,11 +65,12 @@ func (o *rulesTestOptions) run(env environment, args []string) error {
 	var faults config.Faults
 	for _, name := range names {
 		b, more := loadScenarios(name, wanted)
+		b.faults = more
 		faults = append(faults, more...)
 		bundles = append(bundles, b)
 	}
 	if len(faults) > 0 {
-		return errors.Join(faults, o.report(brokenSuites(bundles, faults)))
+		return errors.Join(faults, o.report(brokenSuites(bundles)))
 	}
 	var suites []scenario.Suite
 	played, failed := 0, 0
@@ -107,10 +108,12 @@ func (o *rulesTestOptions) report(suites []scenario.Suite) error {
 }
 
 // brokenSuites tells a continuous build of files that could not be read.
-func brokenSuites(bundles []*scenarioBundle, faults config.Faults) []scenario.Suite {
+func brokenSuites(bundles []*scenarioBundle) []scenario.Suite {
 	var suites []scenario.Suite
 	for _, b := range bundles {
-		suites = append(suites, scenario.Suite{Name: b.name, Cases: []scenario.Case{{Name: "read", Error: faults.Error()}}})
+		if len(b.faults) > 0 {
+			suites = append(suites, scenario.Suite{Name: b.name, Cases: []scenario.Case{{Name: "read", Error: b.faults.Error()}}})
+		}
 	}
 	return suites
 }
@@ -156,6 +159,7 @@ type scenarioBundle struct {
 	doc     *config.Document
 	file    scenario.File
 	grounds []*scenario.Ground // by scenario; nil when it was not asked for
+	faults  config.Faults      // then it is not played
 }
 
 // loadScenarios reads a scenario file and everything that it names.
@@ -239,7 +243,8 @@ func (b *scenarioBundle) base(l *loader, in folder) (rules.Document, map[string]
 	var document rules.Document
 	parts := map[string][]part{}
 	if b.file.Config != "" {
-		_, w, err := loadConfiguration(in, b.file.Config, nil)
+		at := in.path(b.file.Config)
+		_, w, err := loadConfiguration(folder{dir: filepath.Dir(at)}, filepath.Base(at), nil)
 		if err != nil {
 			l.fail(err)
 			return document, parts, l.faults
@@ -281,7 +286,12 @@ func keepOnly(document *rules.Document, only []string) *telemetry.Fault {
 			return &f
 		}
 	}
-	document.Rules = slices.DeleteFunc(slices.Clone(document.Rules), func(r rules.Rule) bool { return !slices.Contains(only, r.Name) })
+	gone := func(name string) bool { return !slices.Contains(only, name) }
+	document.Rules = slices.DeleteFunc(slices.Clone(document.Rules), func(r rules.Rule) bool { return gone(r.Name) })
+	for i := range document.Rules {
+		r := &document.Rules[i] // what is not there inhibits nothing
+		r.InhibitedBy = slices.DeleteFunc(slices.Clone(r.InhibitedBy), gone)
+	}
 	return nil
 }
 
@@ -292,7 +302,7 @@ func newGround(document rules.Document) (*scenario.Ground, config.Faults) {
 	}
 	g := &scenario.Ground{
 		Control: control, Changes: map[int][]telemetry.Reading{}, On: map[string]string{},
-		New:     func() scenario.Engine { return rules.NewEngine(rules.Options{}) },
+		New:     func() scenario.Engine { return newTrialEngine() },
 		Restart: restartEngine,
 	}
 	g.Kinds, _ = telemetry.NewCatalogue(document.Kinds) // Compile has found no fault
@@ -303,13 +313,38 @@ func newGround(document rules.Document) (*scenario.Ground, config.Faults) {
 	return g, nil
 }
 
+// A trialEngine is the engine of scenarios and backtests: it also gives the
+// transitions of rules in shadow, which a gateway delivers to nobody.
+type trialEngine struct {
+	*rules.Engine
+	shadow []telemetry.Transition
+}
+
+func newTrialEngine() *trialEngine {
+	t := &trialEngine{}
+	t.Engine = rules.NewEngine(rules.Options{Shadow: func(x telemetry.Transition) { t.shadow = append(t.shadow, x) }})
+	return t
+}
+
+// Evaluate implements scenario.Engine and backtest.Engine.
+func (t *trialEngine) Evaluate(received time.Time, readings []telemetry.Reading) []telemetry.Transition {
+	out := t.Engine.Evaluate(received, readings)
+	if len(t.shadow) == 0 {
+		return out
+	}
+	out = append(out, t.shadow...)
+	t.shadow = t.shadow[:0]
+	slices.SortStableFunc(out, func(a, b telemetry.Transition) int { return a.At.Compare(b.At) })
+	return out
+}
+
 // restartEngine does what a gateway does that is stopped and started.
 func restartEngine(e scenario.Engine) (scenario.Engine, error) {
-	state, err := e.(*rules.Engine).Checkpoint()
+	state, err := e.(*trialEngine).Checkpoint()
 	if err != nil {
 		return nil, err
 	}
-	next := rules.NewEngine(rules.Options{})
+	next := newTrialEngine()
 	return next, next.Restore(state)
 }
 

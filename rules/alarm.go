@@ -2,6 +2,7 @@ package rules
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -19,11 +20,18 @@ type binding struct {
 	levels  uint8 // bits of the levels that apply to the device
 	latched uint8
 	waiting uint8            // levels whose for or clear_for is running
-	quiet   uint8            // how many of the rule's silent durations have passed
 	due     [maxLevels]int64 // when the waiting levels change
+
+	looked  int64   // log time at which the rule's clocks were last seen; never: not yet
+	lengths []int64 // of the rule's clocks for this device
 
 	queued int64 // key in the timer queue; never: not in it
 	place  int   // in the timer queue
+
+	level    telemetry.Severity // what is latched, as of the last settling
+	withheld bool               // it is more than may be raised now
+	unmute   int64              // when the rule's schedule lets go of what is withheld; never: it does not hold it
+	flap     *flapping          // nil until the first rise
 
 	warning   *raised // nil when none is active
 	lastStart int64   // log time of the last one
@@ -116,67 +124,115 @@ func (b *binding) wake() int64 {
 			earlier(b.due[i])
 		}
 	}
-	if int(b.quiet) < len(b.rule.silents) {
-		earlier(b.stream.heard + b.rule.silents[b.quiet])
+	for i := range b.lengths {
+		if t := b.strikes(i); t != never && t > b.looked {
+			earlier(t)
+		}
+	}
+	if b.unmute != never {
+		earlier(b.unmute)
+	}
+	if b.flap != nil && b.flap.on {
+		earlier(b.flap.until)
 	}
 	return at
 }
 
+// strikes returns when a clock of the rule strikes, or never.
+func (b *binding) strikes(i int) int64 {
+	base, length := b.rule.clocks[i].base(b.stream), b.lengths[i]
+	if base == never || length == never {
+		return never
+	}
+	return base + length
+}
+
 // fire does what is due at f.now.
-func (b *binding) fire(f *frame) (latches bool) {
+func (b *binding) fire(f *frame) {
 	for i := range b.rule.levels {
 		if bit := uint8(1) << i; b.waiting&bit != 0 && b.due[i] <= f.now {
 			b.waiting &^= bit
 			b.latched ^= bit
-			latches = true
 		}
 	}
-	silence := false
-	for int(b.quiet) < len(b.rule.silents) && b.stream.heard+b.rule.silents[b.quiet] <= f.now {
-		b.quiet++
-		silence = true
+	struck := false
+	for i := range b.lengths {
+		t := b.strikes(i)
+		struck = struck || t != never && t > b.looked && t <= f.now
 	}
-	if silence {
-		changed, _ := b.judge(f)
-		latches = latches || changed
+	b.looked = f.now
+	if struck {
+		b.judge(f)
 	}
-	return latches
 }
 
 // settle makes the transition that follows from the latches, if there is one.
 func (e *Engine) settle(b *binding, f *frame) {
-	severity := b.severity()
-	switch w := b.warning; {
-	case w == nil && severity == telemetry.NoSeverity:
+	level := b.severity()
+	shown := telemetry.NoSeverity
+	if b.warning != nil {
+		shown = b.warning.severity
+	}
+	target, calmed := b.steady(level, shown, f.now)
+	b.level = level
+	b.unmute = never
+	withheld := target > shown && e.withholds(b)
+	if withheld != b.withheld {
+		b.withheld = withheld
+		if withheld {
+			e.withheld[b] = struct{}{}
+		} else {
+			delete(e.withheld, b)
+		}
+	}
+	if withheld {
+		target = shown
+	}
+	if target == shown && !calmed {
 		return
-	case w == nil:
+	}
+	if target > shown {
+		b.rise(target, f.now)
+	}
+	e.change(b, f, target)
+}
+
+// change brings a binding's warning to another severity: it raises, alters or
+// ends it.
+func (e *Engine) change(b *binding, f *frame, severity telemetry.Severity) {
+	if b.warning == nil {
 		if b.lastStart == f.now {
 			b.again++
 		} else {
 			b.lastStart, b.again = f.now, 0
 		}
-		b.warning = &raised{
-			id: warningID(b.rule.Name, b.stream.device.id, f.now, b.again), start: f.now, severity: severity,
-		}
+		b.warning = &raised{id: warningID(b.rule.Name, b.stream.device.id, f.now, b.again), start: f.now}
 		b.tally.raised++
-		b.tally.active++
-	case severity == w.severity:
-		return
-	case severity != telemetry.NoSeverity:
-		w.severity = severity
+		e.note(b, 1)
+	}
+	state := telemetry.Cleared
+	if severity != telemetry.NoSeverity {
+		state, b.warning.severity = telemetry.Active, severity
 	}
 	b.warning.step++
-	state := telemetry.Active
-	if severity == telemetry.NoSeverity {
-		state = telemetry.Cleared
-	}
-	e.out = append(e.out, telemetry.Transition{
-		Warning: b.describe(f, state, b.warning), Step: b.warning.step,
-	})
-	e.meters.transitions[state].Inc()
+	e.emit(b, f, state)
 	if state == telemetry.Cleared {
 		b.warning = nil
-		b.tally.active--
+		e.note(b, -1)
+	}
+}
+
+// emit gives out the warning as it stands.
+func (e *Engine) emit(b *binding, f *frame, state telemetry.State) {
+	x := telemetry.Transition{Warning: b.describe(f, state, b.warning), Step: b.warning.step}
+	if !b.rule.Shadow {
+		e.out = append(e.out, x)
+		e.meters.transitions[state].Inc()
+		return
+	}
+	e.meters.shadow.Inc()
+	if e.shadow != nil {
+		e.shadow(x)
 	}
 }
 
@@ -194,11 +250,47 @@ func (b *binding) describe(f *frame, state telemetry.State, w *raised) telemetry
 		Start: unixTime(w.start), At: unixTime(f.now),
 		Values: r.values(f), Threshold: threshold,
 		Message: telemetry.Text{
-			VI: r.vi.render(f, r, w.severity, threshold, true),
-			EN: r.en.render(f, r, w.severity, threshold, false),
+			VI: r.vi.render(f, r, w.severity, threshold, true) + b.remark(true),
+			EN: r.en.render(f, r, w.severity, threshold, false) + b.remark(false),
 		},
 		To: r.To,
+
+		RuleVersion: r.version, Expression: r.source(w.severity), Quality: r.quality(f),
+		Flapping: b.flapping(), Latch: r.Latch, Shadow: r.Shadow,
 	}
+}
+
+// source returns the condition of the level of this severity.
+func (r *rule) source(s telemetry.Severity) string {
+	for i := range r.levels {
+		if r.levels[i].severity == s {
+			return r.levels[i].source
+		}
+	}
+	return ""
+}
+
+// quality returns that of the values that the rule's conditions name, as far as
+// it is not good.
+func (r *rule) quality(f *frame) map[string]telemetry.Quality {
+	var qualities map[string]telemetry.Quality
+	for _, o := range r.shown {
+		c := (*cell)(nil)
+		switch {
+		case o.cell >= 0:
+			c = &f.cells[o.cell]
+		case o.mate != nil && o.mate.fresh(f):
+			c = o.mate.read(f)
+		}
+		if c == nil || c.at == never || c.quality == telemetry.Good {
+			continue
+		}
+		if qualities == nil {
+			qualities = map[string]telemetry.Quality{}
+		}
+		qualities[o.label] = c.quality
+	}
+	return qualities
 }
 
 func unixTime(t int64) time.Time { return time.Unix(0, t).UTC() }
@@ -226,6 +318,8 @@ func (r *rule) values(f *frame) map[string]float64 {
 		switch {
 		case o.cell >= 0 && f.cells[o.cell].at == never:
 			continue
+		case slices.ContainsFunc(o.facts, func(i int) bool { return !f.device.facts[i].known }):
+			continue
 		case o.mate != nil && !o.mate.fresh(f):
 			continue
 		}
@@ -249,10 +343,7 @@ func (q timers) Less(i, j int) bool {
 	if a.queued != b.queued {
 		return a.queued < b.queued
 	}
-	if a.rule != b.rule {
-		return a.rule.Name < b.rule.Name
-	}
-	return a.stream.device.id < b.stream.device.id
+	return a.compare(b) < 0
 }
 
 func (q timers) Swap(i, j int) {

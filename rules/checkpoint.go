@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-
-	"haidang/gateway/telemetry"
 )
 
 const (
 	checkpointMagic   = "HDRS"
-	checkpointVersion = 1
+	checkpointVersion = 2
 )
 
 // Checkpoint returns the engine's state; see the package's documentation. The
@@ -61,7 +59,7 @@ func (e *Engine) Restore(checkpoint []byte) error {
 		return errors.New("restore rules checkpoint: it does not begin with " + checkpointMagic)
 	}
 	if v := checkpoint[len(checkpointMagic)]; v != checkpointVersion {
-		return fmt.Errorf("restore rules checkpoint: version %d is not known, expected %d", v, checkpointVersion)
+		return fmt.Errorf("restore rules checkpoint: it has version %d, this program reads version %d only: evaluate the log from its start", v, checkpointVersion)
 	}
 	if crc32.Checksum(checkpoint[:body], castagnoli()) != binary.LittleEndian.Uint32(checkpoint[body:]) {
 		return errors.New("restore rules checkpoint: it is damaged, its checksum is wrong")
@@ -99,7 +97,7 @@ func (e *Engine) Restore(checkpoint []byte) error {
 		e.packed = bytes.Clone(document)
 	} else {
 		e.set, e.packed = nil, nil
-		e.devices, e.sites, e.queue = map[string]*device{}, map[string]*site{}, nil
+		e.clear()
 	}
 	return nil
 }
@@ -173,20 +171,24 @@ func (w *writer) device(d *deviceState) {
 		w.text(s.kind)
 		w.signed(s.heard)
 		w.signed(s.newest)
-		w.bits(byte(s.quality))
+		w.bits(byte(s.quality), bit(s.ever))
 		w.count(len(s.cells))
 		for _, c := range s.cells {
 			w.text(c.name)
 			w.float(c.cell.number)
 			w.text(c.cell.word)
 			w.signed(c.cell.at)
+			w.signed(c.cell.heard - c.cell.at)
+			w.bits(byte(c.cell.quality))
 		}
 		w.count(len(s.windows))
 		for _, x := range s.windows {
 			w.text(x.name)
 			w.signed(x.width)
+			w.bits(bit(x.ranked))
 			w.window(x.window)
 		}
+		w.values(s)
 		w.count(len(s.bindings))
 		for i := range s.bindings {
 			w.binding(&s.bindings[i])
@@ -194,9 +196,58 @@ func (w *writer) device(d *deviceState) {
 	}
 }
 
+// values writes hourly means, samples before, places and positions.
+func (w *writer) values(s *streamState) {
+	w.count(len(s.hours))
+	for _, h := range s.hours {
+		w.text(h.name)
+		w.samples(0, h.hours.last)
+		w.hour(&h.hours.undo)
+		for i := range h.hours.row {
+			w.hour(&h.hours.row[i])
+		}
+	}
+	w.count(len(s.prevs))
+	for _, v := range s.prevs {
+		w.text(v.name)
+		w.bits(bit(v.prev.has))
+		w.float(v.prev.before)
+		w.samples(0, sample{v.prev.t, v.prev.last})
+	}
+	w.count(len(s.places))
+	for _, p := range s.places {
+		w.text(p.name)
+		w.signed(p.entered)
+	}
+	w.position(&s.before)
+	w.position(&s.spot)
+}
+
+func (w *writer) hour(h *hourSum) {
+	w.count(int(h.n))
+	w.signed(h.hour)
+	w.float(h.sum)
+}
+
+func (w *writer) position(p *position) {
+	w.bits(bit(p.was))
+	if p.was {
+		w.float(p.at[0])
+		w.float(p.at[1])
+		w.signed(p.t)
+	}
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (w *writer) binding(b *bindingState) {
 	w.text(b.rule)
-	w.bits(b.latched, b.waiting, b.quiet)
+	w.bits(b.latched, b.waiting)
 	for i := range b.due {
 		if b.waiting&(1<<i) != 0 {
 			w.signed(b.due[i])
@@ -204,6 +255,7 @@ func (w *writer) binding(b *bindingState) {
 	}
 	w.signed(b.lastStart)
 	w.count(int(b.again))
+	w.flap(b.flap)
 	if b.warning == nil {
 		w.bits(0)
 		return
@@ -213,6 +265,22 @@ func (w *writer) binding(b *bindingState) {
 	w.signed(b.warning.start)
 	w.count(b.warning.step)
 	w.bits(byte(b.warning.severity))
+}
+
+func (w *writer) flap(k *flapping) {
+	if k == nil {
+		w.bits(0)
+		return
+	}
+	w.bits(1, bit(k.on))
+	w.signed(k.until)
+	w.count(len(k.rises))
+	t := int64(0)
+	for _, r := range k.rises {
+		w.signed(r.at - t)
+		w.bits(byte(r.to))
+		t = r.at
+	}
 }
 
 func (w *writer) samples(t int64, s sample) int64 {
@@ -232,6 +300,7 @@ func (w *writer) window(x *window) {
 		return
 	}
 	w.bits(0)
+	w.signed(x.spacing)
 	w.count(x.n)
 	w.count(x.mid)
 	t := int64(0)
@@ -249,178 +318,4 @@ func (w *writer) pane(p *pane) {
 		w.float(v)
 	}
 	w.samples(w.samples(0, p.first), p.last)
-}
-
-// A reader reads the body of a checkpoint. After an error everything it returns
-// is zero.
-type reader struct {
-	rest  []byte
-	texts []string
-	err   error
-}
-
-var errShort = errors.New("it ends too early")
-
-func (r *reader) take(n int) []byte {
-	if r.err == nil && (n < 0 || n > len(r.rest)) {
-		r.err = errShort
-	}
-	if r.err != nil {
-		r.rest = nil
-		return nil
-	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
-	return b
-}
-
-func (r *reader) signed() int64 {
-	v, n := binary.Varint(r.rest)
-	if n <= 0 {
-		n = -1
-	}
-	if r.take(n) == nil {
-		return 0
-	}
-	return v
-}
-
-func (r *reader) uint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		n = -1
-	}
-	if r.take(n) == nil {
-		return 0
-	}
-	return v
-}
-
-func (r *reader) int() int {
-	v := r.uint()
-	if v > math.MaxInt32 {
-		r.take(-1)
-		return 0
-	}
-	return int(v)
-}
-
-// count reads how many elements follow, each of at least so many bytes: a wrong
-// count cannot make it allocate more than the checkpoint's own size.
-func (r *reader) count(least int) int {
-	n := r.int()
-	if n > len(r.rest)/least {
-		r.take(-1)
-		return 0
-	}
-	return n
-}
-
-func (r *reader) bytes() []byte { return r.take(r.count(1)) }
-
-func (r *reader) byte() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *reader) float() float64 {
-	if b := r.take(8); b != nil {
-		return math.Float64frombits(binary.LittleEndian.Uint64(b))
-	}
-	return 0
-}
-
-func (r *reader) text() string {
-	n := r.int()
-	if n == 0 {
-		s := string(r.bytes())
-		r.texts = append(r.texts, s)
-		return s
-	}
-	if n > len(r.texts) {
-		r.take(-1)
-		return ""
-	}
-	return r.texts[n-1]
-}
-
-func (r *reader) device() deviceState {
-	d := deviceState{id: r.text()}
-	for range r.count(6) {
-		s := streamState{kind: r.text(), heard: r.signed(), newest: r.signed(), quality: telemetry.Quality(r.byte())}
-		for range r.count(11) {
-			c := cellState{name: r.text()}
-			c.cell = cell{number: r.float(), word: r.text(), at: r.signed()}
-			s.cells = append(s.cells, c)
-		}
-		for range r.count(5) {
-			w := windowState{name: r.text(), width: r.signed()}
-			w.window = r.window(w.width)
-			s.windows = append(s.windows, w)
-		}
-		for range r.count(7) {
-			s.bindings = append(s.bindings, r.binding())
-		}
-		d.streams = append(d.streams, s)
-	}
-	return d
-}
-
-func (r *reader) binding() bindingState {
-	b := bindingState{rule: r.text(), latched: r.byte(), waiting: r.byte(), quiet: r.byte()}
-	for i := range b.due {
-		if b.waiting&(1<<i) != 0 {
-			b.due[i] = r.signed()
-		}
-	}
-	b.lastStart, b.again = r.signed(), uint32(r.int())
-	if r.byte() == 1 {
-		b.warning = &raised{id: string(r.bytes()), start: r.signed(), step: r.int(), severity: telemetry.Severity(r.byte())}
-	}
-	return b
-}
-
-func (r *reader) sample(t int64) sample { return sample{t + r.signed(), r.float()} }
-
-func (r *reader) window(width int64) *window {
-	w := &window{width: width}
-	if width <= 0 {
-		r.take(-1)
-		return w
-	}
-	if r.byte() == 1 {
-		w.panes = newPanes(width)
-		w.panes.newest = r.signed()
-		w.panes.undo = r.pane()
-		for i := range w.panes.row {
-			w.panes.row[i] = r.pane()
-		}
-		return w
-	}
-	n, mid := r.count(9), r.int()
-	t := int64(0)
-	for range n {
-		s := r.sample(t)
-		t = s.t
-		w.push(s.t, s.v)
-	}
-	if mid > w.n || n == 0 || n > MaxSamples {
-		r.take(-1)
-		return w
-	}
-	w.mid = mid
-	return w
-}
-
-func (r *reader) pane() pane {
-	n := r.int()
-	if n == 0 {
-		return pane{}
-	}
-	p := pane{total: total{n: int64(n), sum: r.float(), min: r.float(), max: r.float(), mean: r.float(), m2: r.float()}}
-	p.first = r.sample(0)
-	p.last = r.sample(p.first.t)
-	return p
 }

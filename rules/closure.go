@@ -41,11 +41,16 @@ type operand struct {
 	word   wordFn
 	truth  truthFn
 
-	cell   int // of the reading, or -1
-	fact   int // of the device, or -1
-	mate   *mate
-	silent int64 // nanoseconds, 0 when it is not silent()
-	place  bool  // needs lat and lon
+	cell    int // of the reading, or -1
+	fact    int // of the device, or -1
+	mate    *mate
+	needs   []int  // further cells that the reading must have
+	facts   []int  // further facts that the device must have
+	never   bool   // it needs a fact that no device has
+	running *clock // it changes by time alone
+	silent  bool   // it is silent(): for registered devices
+	zone    *zone
+	limit   limit
 }
 
 // closures builds closures from a checked and optimised tree.

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"sort"
@@ -16,7 +18,16 @@ type rule struct {
 	condition string
 	where     *program // nil: every device
 	levels    []level
-	silents   []int64 // durations of silent() in its conditions, ascending, ns
+	version   string  // hash of its meaning
+	silent    bool    // raises on silence: for registered devices only
+	clocks    []clock // of its conditions
+	fixed     []int64 // their lengths, where all are known without a device
+
+	flap     Flap
+	schedule schedule
+	rank     int // length of the chain of rules that inhibit it
+	ranked   bool
+	inhibits bool // others
 
 	vi, en template
 	shown  []*operand
@@ -26,6 +37,7 @@ type rule struct {
 type level struct {
 	severity telemetry.Severity
 	title    telemetry.Text
+	source   string // of when
 	when     *program
 	clear    *program // nil: not when
 	hold     int64    // for, ns
@@ -47,6 +59,8 @@ func Compile(doc Document) (*Set, []telemetry.Fault) {
 	faults = append(faults, more...)
 	s.zones, more = parseZones(doc.Zones)
 	faults = append(faults, more...)
+	s.limits, more = readLimits(doc.Limits)
+	faults = append(faults, more...)
 	s.learnFacts()
 
 	c := builder{set: s, scopes: map[*plan]*scope{}, places: map[*plan]*scope{}}
@@ -64,6 +78,7 @@ func Compile(doc Document) (*Set, []telemetry.Fault) {
 		s.warnings = append(s.warnings, telemetry.Under(at, c.warnings)...)
 		s.rules = append(s.rules, r)
 	}
+	faults = append(faults, c.inhibition(s.rules)...)
 	text, err := canonical(doc)
 	if err != nil && len(faults) == 0 {
 		faults = append(faults, telemetry.Faultf("", "%v", err))
@@ -74,8 +89,14 @@ func Compile(doc Document) (*Set, []telemetry.Fault) {
 	s.text, s.hash = text, hashOf(text)
 	sort.Slice(s.rules, func(i, j int) bool { return s.rules[i].Name < s.rules[j].Name })
 	for _, r := range s.rules {
+		if r.Disabled {
+			continue
+		}
 		r.plan.rules = append(r.plan.rules, r)
-		r.plan.silent = r.plan.silent || len(r.silents) > 0
+		r.plan.silent = r.plan.silent || r.silent
+	}
+	for _, p := range s.plans {
+		slices.SortFunc(p.rules, (*rule).compare)
 	}
 	s.retention = int64(Retention)
 	for _, p := range s.plans {
@@ -142,6 +163,8 @@ func (c *builder) rule(from *Rule) *rule {
 	} else {
 		c.single(r)
 	}
+	c.mute(r)
+	c.flap(r)
 	c.gather(r)
 	r.vi, r.en = c.messages(r)
 	return r
@@ -158,7 +181,7 @@ func (c *builder) single(r *rule) {
 		c.fault("when", "a rule needs when or levels")
 		return
 	}
-	l := level{severity: r.Severity, hold: int64(r.For), release: int64(r.ClearFor)}
+	l := level{severity: r.Severity, source: r.When, hold: int64(r.For), release: int64(r.ClearFor)}
 	if l.severity == telemetry.NoSeverity {
 		l.severity = telemetry.Moderate
 	}
@@ -181,7 +204,7 @@ func (c *builder) levels(r *rule) {
 	seen := map[telemetry.Severity]bool{}
 	for i, from := range r.Levels {
 		at := fmt.Sprintf("levels[%d].", i)
-		l := level{severity: from.Severity, title: from.Title, hold: int64(r.For), release: int64(r.ClearFor)}
+		l := level{severity: from.Severity, title: from.Title, source: from.When, hold: int64(r.For), release: int64(r.ClearFor)}
 		if from.For != nil {
 			c.hold(at+"for", *from.For)
 			l.hold = int64(*from.For)
@@ -226,28 +249,47 @@ func (c *builder) compile(path, source string, p *plan, facts bool, want nodeKin
 // gather collects what a rule's conditions have in common.
 func (c *builder) gather(r *rule) {
 	seen := map[*operand]bool{}
+	meaning := sha256.New()
+	fmt.Fprintf(meaning, "%s %+v %+v %v %q", r.condition, r.flap, r.schedule, r.Latch, r.InhibitedBy)
+	fixed := true
 	for i := range r.levels {
-		for _, p := range []*program{r.levels[i].when, r.levels[i].clear} {
+		l := &r.levels[i]
+		r.silent = r.silent || l.when != nil && l.when.silent
+		for _, p := range []*program{l.when, l.clear} {
 			if p == nil {
 				continue
 			}
-			r.silents = append(r.silents, p.silents...)
+			for _, k := range p.clocks {
+				r.clocks = append(r.clocks, k)
+				r.fixed = append(r.fixed, k.after)
+				fixed = fixed && k.of == nil
+			}
 			for _, o := range p.shown {
 				if !seen[o] {
 					seen[o] = true
 					r.shown = append(r.shown, o)
 				}
 			}
+			for _, o := range p.named {
+				if o.zone != nil {
+					fmt.Fprintf(meaning, "%q %v", o.zone.name, o.zone.edges)
+				}
+				if o.limit != nil {
+					fmt.Fprintf(meaning, "%q %v", o.label, o.limit)
+				}
+			}
 		}
 	}
-	slices.Sort(r.silents)
-	r.silents = slices.Compact(r.silents)
+	if !fixed {
+		r.fixed = nil
+	}
+	r.version = hex.EncodeToString(meaning.Sum(nil)[:4])
 }
 
 // applies reports which levels of the rule apply to the device, as bits; 0 when
 // the rule does not apply at all.
 func (r *rule) applies(f *frame, d *device) (levels uint8) {
-	if len(r.silents) > 0 && !d.registered {
+	if r.silent && !d.registered {
 		return 0
 	}
 	if r.where != nil {

@@ -1,16 +1,10 @@
 package rules
 
 import (
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"go.yaml.in/yaml/v3"
-
-	"haidang/gateway/telemetry"
 )
 
 // TestBad compiles the documents of testdata/bad. Each line "# want: ..." at the
@@ -55,45 +49,6 @@ func TestBad(t *testing.T) {
 				t.Log("\n" + got)
 			}
 		})
-	}
-}
-
-func TestPacksCompile(t *testing.T) {
-	var doc Document
-	doc.Kinds = builtinKinds(t)
-	doc.Devices = []telemetry.Device{{ID: "kim-long", Kinds: []string{"river"}, Facts: map[string]any{"alarm1_m": 1.0, "alarm2_m": 2, "alarm3_m": 3.5}}}
-	err := fs.WalkDir(Packs, ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		text, err := Packs.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		var file File
-		decoder := yaml.NewDecoder(strings.NewReader(string(text)))
-		decoder.KnownFields(true)
-		if err := decoder.Decode(&file); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		doc.Rules = append(doc.Rules, file.Rules...)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := compile(t, doc)
-	if len(set.rules) < 4 || len(set.Warnings()) > 0 {
-		t.Errorf("%d rules, warnings %v", len(set.rules), set.Warnings())
-	}
-	for _, r := range set.rules {
-		if r.Message.VI == "" || r.Message.EN == "" {
-			t.Errorf("rule %s has no message in both languages", r.Name)
-		}
-	}
-	doc.Devices = nil
-	if set = compile(t, doc); len(set.Warnings()) == 0 {
-		t.Error("no warning although no device has alarm levels")
 	}
 }
 

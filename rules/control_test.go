@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/paulmach/orb"
+
 	"haidang/gateway/telemetry"
 )
 
@@ -31,10 +33,14 @@ func FuzzZones(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		zones, faults := parseZones(json.RawMessage(text))
 		for name, z := range zones {
-			if name == "" || len(z.area) == 0 {
+			if name == "" || len(z.area)+len(z.lines) == 0 {
 				t.Fatalf("zone %q is empty", name)
 			}
-			z.contains(107.5, 16.4)
+			here, there := orb.Point{107.5, 16.4}, orb.Point{0.5, 0.4}
+			if d := z.distance(here); !(d >= 0 && d <= 21e6) || z.contains(here) != (len(z.area) > 0 && d == 0 && z.contains(here)) {
+				t.Fatalf("zone %q is %v m away", name, d)
+			}
+			z.crossed(here, there)
 		}
 		_ = faults
 	})

@@ -19,12 +19,15 @@
 // # Two clocks
 //
 // Log time is a frame's receipt time and never decreases; for, clear_for,
-// silent, hour and weekday use it. Event time is the reading's own; windows use
-// it, over (t-w, t]. A timer fires stamped with its deadline, before any record
-// received at or after it, in the order of deadlines (then rule, then device).
-// `_tick` only advances log time. `_start` and `_clock` are gaps: timers that
-// were pending shift by the gap; after a gap of more than MinGap silence is
-// counted anew, with one expected interval of grace.
+// silent, age, dwell, flap, mute, limit, hour and weekday use it. Event time is
+// the reading's own; windows use it, over (t-w, t], and so do prev, vn_aqi and
+// nowcast. A timer fires stamped with its deadline, before any record received at
+// or after it, in the order of deadlines (then causes before what they inhibit,
+// then rule, then device). `_tick` only advances log time. `_start` and `_clock`
+// are gaps: timers that were pending shift by the gap, and dwell does not count
+// it; after a gap of more than MinGap silence and age are counted anew, with one
+// expected interval of grace. The times of mute and limit are those of the
+// calendar and shift with nothing.
 //
 // # Late readings
 //
@@ -44,9 +47,19 @@
 //	water["do-mgl"]              a value whose name is not an identifier
 //	device.alarm2_m              a fact of the device; also id name site owner lat lon interval_s
 //	quality                      the reading's quality as a word
-//	avg(level_m, "1h")           windows: avg min max sum count delta rate stddev
+//	avg(level_m, "1h")           windows: avg min max sum count delta rate stddev first last
+//	percentile(level_m, 95, "1d") of every sample; up to 24 h
+//	prev(level_m)                the sample before the one at hand
+//	age(level_m)                 whole seconds since the newest usable sample was received
 //	silent("6h")                 nothing of the kind was received for so long
-//	inside("zone")               the reading's lat and lon lie in the zone
+//	silent(level_m, "30m")       this value was missing for so long while the device went on
+//	heard()                      a reading of the kind has come since the device was registered
+//	inside("zone")               the reading's lat and lon lie in the zone, its edge included
+//	distance_m("zone")           metres to the edge of the zone or to the line; 0 inside
+//	crossed("line")              the step from the position before crosses or reaches the line
+//	dwell("zone")                whole seconds continuously inside; 0 outside
+//	vn_aqi() nowcast(pm25_ugm3)  of the last whole clock hour; see Air
+//	limit("pm25_24h")            the limit of this name that is in force
 //	hour() weekday()             of log time at UTC+07:00; 0-23, and 1 Monday to 7 Sunday
 //	abs ceil floor round len lower upper trim, + - * / ** == != < <= > >=
 //	and or not in ?: contains startsWith endsWith matches
@@ -55,6 +68,21 @@
 // two. A value of another kind is the newest usable one at the site, received
 // not longer ago than twice its device's interval (one hour when the interval
 // is not known).
+//
+// A place is the name of a zone in quotes, or a fact of the device that names one:
+// inside(device.zone). Zones are Polygons and MultiPolygons, lines LineStrings
+// and MultiLineStrings; their edges are straight on a map of longitude and
+// latitude, distances are along great circles of the sphere of WGS 84's mean
+// radius. A step that begins on a line does not cross it.
+//
+// silent, age and dwell fire by themselves, without a reading. So that the engine
+// knows when to look, a condition compares age and dwell with a number or with
+// facts of the device: dwell("port") > 3600 fires 3601 s after the entry, >= 3600
+// at 3600 s. age of a value of another kind is looked at with the readings of the
+// rule's own kind. A rule whose when has silent is for registered devices only.
+// silent of a value concerns values that were there before: it holds once
+// something else came more than one expected interval after the last of them, so
+// that a device that stops altogether is silent, and none of its values are.
 //
 // A condition is evaluated only when every value and fact that it names is
 // there and usable; otherwise it holds its state. A window that does not answer
@@ -66,17 +94,58 @@
 //
 // A window belongs to device, value and width and is shared by all rules. It is
 // exact up to one hour and up to MaxSamples readings, beyond that it consists of
-// Panes panes. sum, count, min and max answer at once; the others once the
+// Panes panes. Windows of percentile keep every sample, up to MaxRanked, and are
+// thinned evenly beyond that. A window that is cut says so in the log of the
+// program and in a counter. sum, count, min, max and last answer at once; the others once the
 // window is covered by half: from its oldest to its newest sample, and one
 // expected interval. The same time again is a correction: the last one wins (in
 // panes only when it was the newest). The window "1h" of a gauge that reports
 // every hour holds one sample: delta and rate need "2h" there.
+//
+// # Air
+//
+// vn_aqi() is the index of Decision 1459/QD-TCMT from pm25_ugm3, pm10_ugm3,
+// o3_ugm3, co_ugm3, so2_ugm3 and no2_ugm3, as far as the kind has them: the
+// highest sub-index, rounded half up, one of the two kinds of dust being
+// mandatory. Dust counts as NowCast over 12 hours, gases with the mean of one
+// hour, O3 also with that of 8 hours, of which 6 must be there. A clock hour is
+// (h-1, h] of event time and counts once a reading at or after its end has come;
+// late readings still enter it. An hour's mean is that of its readings, however
+// few.
+//
+// # Warnings
+//
+// Each level has its latch and its for; the warning has the severity of the
+// highest that is latched, from its raise to its clearing under one id.
+//
+//   - flap, on by default (DefaultFlap): rises to one severity too often within
+//     a time make the warning stay at its highest severity, marked Flapping and
+//     with a remark in its message, until nothing changed for the quiet time.
+//   - inhibited_by and mute withhold: rules are evaluated and counted all the
+//     same, what is raised already stays and may end, nothing rises; what still
+//     holds when that is over is raised then. A rule is inhibited while a warning
+//     of one of the named rules is active for a device of the same site, or for
+//     the device that the fact line or gateway of the device names. Warnings of
+//     rules in shadow inhibit nothing.
+//   - latch marks the warning: telemetry.Board keeps it in the state returned
+//     until somebody has acknowledged it. The engine knows nothing of that.
+//   - shadow gives the transitions, marked Shadow, to Options.Shadow and not to
+//     Evaluate's caller. disabled checks a rule and evaluates it for no device.
+//
+// A warning tells how it came about: RuleVersion is a hash of all that decides
+// (conditions, limits and zones that they name, and the keys above), Expression
+// the condition of the level in force, Quality that of the values it names where
+// it is not good.
+//
+// While on, where, conditions, severities, for, clear_for, shadow and disabled
+// are the same, a change of the document leaves the rule's state as it is.
 //
 // # Checkpoints
 //
 // "HDRS", a version byte, the body, and a CRC-32C of all before it. The body is
 // varints, 8-byte floats and strings that are written once and then referred to
 // by number; it carries the document, pending parts of the next one, log time,
-// and for each device its windows and alarm states, sorted by name, so that the
-// same state is the same bytes.
+// and for each device its values, windows, places and alarm states, sorted by
+// name, so that the same state is the same bytes. A checkpoint of another version
+// is refused: the log is then evaluated from its start.
 package rules

@@ -27,6 +27,10 @@ const (
 type Options struct {
 	Registerer prometheus.Registerer // nil: metrics are not registered
 	Logger     *slog.Logger          // nil: nothing is logged
+
+	// Shadow, where it is not nil, is called within Evaluate with each transition
+	// of a rule in shadow, in order. Evaluate does not return them.
+	Shadow func(telemetry.Transition)
 }
 
 // An Engine evaluates rules over the readings log. Evaluate, Checkpoint and
@@ -35,6 +39,7 @@ type Options struct {
 type Engine struct {
 	meters *meters
 	logger *slog.Logger
+	shadow func(telemetry.Transition)
 
 	mu      sync.Mutex
 	now     int64  // log time, Unix ns; never: nothing was read yet
@@ -46,6 +51,10 @@ type Engine struct {
 	sites   map[string]*site
 	queue   timers
 	tallies map[string]*tally // by rule
+
+	inhibitors map[string]*inhibitor // by rule
+	withheld   map[*binding]struct{} // that hold and may not raise
+	loose      bool                  // some warning that inhibits others has ended
 
 	frame frame
 	out   []telemetry.Transition
@@ -63,7 +72,8 @@ func NewEngine(o Options) *Engine {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Engine{
-		meters: newMeters(o.Registerer), logger: o.Logger, now: never,
+		meters: newMeters(o.Registerer), logger: o.Logger, shadow: o.Shadow, now: never,
+		inhibitors: map[string]*inhibitor{}, withheld: map[*binding]struct{}{},
 		devices: map[string]*device{}, sites: map[string]*site{}, tallies: map[string]*tally{},
 	}
 }
@@ -134,11 +144,11 @@ func (e *Engine) fire(t int64) {
 	for b := e.queue.due(t); b != nil; b = e.queue.due(t) {
 		e.now = max(e.now, b.queued)
 		f := e.aim(b.stream, true)
-		if b.fire(f) {
-			e.settle(b, f)
-		}
+		b.fire(f)
+		e.settle(b, f)
 		e.queue.remove(b)
 		e.queue.arm(b)
+		e.release()
 	}
 }
 
@@ -169,22 +179,48 @@ func (e *Engine) gap(t int64, seconds float64) {
 			if s == nil {
 				continue
 			}
-			if length > int64(MinGap) {
-				s.heard = t + d.interval
-			} else {
-				s.heard += length
-			}
+			s.gap(t, length)
 			for i := range s.bindings {
 				b := &s.bindings[i]
-				for l := range b.due {
-					b.due[l] += length
-				}
+				b.gap(length)
 				b.queued = never
 				e.queue.arm(b)
 			}
 		}
 	}
 	e.advance(t)
+}
+
+// gap moves on by a gap what the stream counts from. After one of more than
+// MinGap silence begins anew, with one expected interval of grace.
+func (s *stream) gap(t, length int64) {
+	after := func(heard int64) int64 {
+		if length > int64(MinGap) {
+			return t + s.device.interval
+		}
+		return heard + length
+	}
+	s.heard = after(s.heard)
+	for i := range s.cells {
+		if s.cells[i].at != never {
+			s.cells[i].heard = after(s.cells[i].heard)
+		}
+	}
+	for i := range s.places {
+		if s.places[i].entered != never {
+			s.places[i].entered += length
+		}
+	}
+}
+
+// gap shifts the timers of a binding.
+func (b *binding) gap(length int64) {
+	for l := range b.due {
+		b.due[l] += length
+	}
+	if b.flap != nil {
+		b.flap.until += length
+	}
 }
 
 // take evaluates one reading and returns how many rules it evaluated.
@@ -219,7 +255,11 @@ func (e *Engine) take(r *telemetry.Reading) (evaluations uint64) {
 	if plan != nil {
 		s := e.stream(d, plan)
 		late = late || t < s.newest
-		e.meters.cut.Add(float64(s.take(r, t, e.now, late)))
+		for _, spec := range s.take(r, t, e.now, late) {
+			e.meters.cut.Inc()
+			e.logger.Warn("a window has more samples than are kept and was cut: it is no more exact", slog.String("device", d.id),
+				slog.String("kind", plan.name()), slog.String("value", plan.cells[spec.cell]), slog.String("window", telemetry.Duration(spec.width).String()))
+		}
 		if !late {
 			s.newest = min(t, e.now)
 			e.judge(s)
@@ -233,7 +273,7 @@ func (e *Engine) take(r *telemetry.Reading) (evaluations uint64) {
 	if whole != nil {
 		s := e.stream(d, whole)
 		s.gen++
-		s.quality = r.Quality
+		s.quality, s.ever = r.Quality, true
 		e.judge(s)
 		evaluations += uint64(len(s.bindings))
 	}
@@ -247,16 +287,17 @@ func (e *Engine) judge(s *stream) {
 	for i := range s.bindings {
 		b := &s.bindings[i]
 		latches, timers := b.judge(f)
-		if len(b.rule.silents) > 0 {
-			b.quiet, timers = 0, true
+		if len(b.rule.clocks) > 0 {
+			b.looked, timers = e.now, true
 		}
 		if latches {
 			e.settle(b, f)
 		}
-		if timers {
+		if timers || latches {
 			e.queue.arm(b)
 		}
 	}
+	e.release()
 }
 
 // device returns the state of a device, which it gets when it has none; nil when
@@ -282,7 +323,7 @@ func (e *Engine) device(id string) *device {
 		case float64:
 			d.facts[i].number = v
 		case string:
-			d.facts[i].word = v
+			d.facts[i].word, d.facts[i].zone = v, e.set.zones[v]
 		}
 	}
 	if e.set.mates {
@@ -303,10 +344,14 @@ func (e *Engine) stream(d *device, p *plan) *stream {
 	}
 	s := &stream{
 		plan: p, device: d, heard: e.now, newest: never,
-		cells: make([]cell, len(p.cells)), windows: make([]*window, len(p.windows)),
+		cells: make([]cell, len(p.cells)), windows: make([]*window, len(p.windows)), hours: make([]*hours, len(p.hourly)),
+		prevs: make([]prev, len(p.prevs)), places: make([]placeState, len(p.places)),
 	}
 	for i := range s.cells {
-		s.cells[i].at = never
+		s.cells[i].at, s.cells[i].heard = never, never
+	}
+	for i := range s.places {
+		s.places[i] = placeState{entered: never, gen: neverGen, farGen: neverGen}
 	}
 	d.streams[p.index] = s
 	e.join(s)
@@ -318,13 +363,17 @@ func (e *Engine) stream(d *device, p *plan) *stream {
 		}
 	}
 	s.bindings = make([]binding, 0, count)
+	f := frame{device: d}
 	for i, r := range p.rules {
 		if levels[i] == 0 {
 			continue
 		}
 		t := e.tallies[r.Name]
 		t.devices++
-		s.bindings = append(s.bindings, binding{rule: r, stream: s, tally: t, levels: levels[i], queued: never, lastStart: never})
+		s.bindings = append(s.bindings, binding{
+			rule: r, stream: s, tally: t, levels: levels[i], lengths: r.lengths(&f),
+			queued: never, lastStart: never, looked: never, unmute: never,
+		})
 		e.queue.arm(&s.bindings[len(s.bindings)-1])
 	}
 	return s
@@ -407,7 +456,7 @@ func (d *device) idle(since int64) bool {
 			return false
 		}
 		for i := range s.bindings {
-			if s.bindings[i].warning != nil || s.bindings[i].waiting != 0 {
+			if s.bindings[i].latched != 0 || s.bindings[i].warning != nil || s.bindings[i].waiting != 0 {
 				return false
 			}
 		}

@@ -22,7 +22,9 @@ kinds:
   - {name: rain, values: [{name: rain_mm, unit: mm}, {name: text, words: true}]}
 devices: [{id: a, name: Trạm A, site: s, kinds: [river], interval: 10m, facts: {alarm_m: 2.5, town: Huế}}, {id: b, site: s, kinds: [rain], interval: 10m}]
 zones: |
-  {"type": "FeatureCollection", "features": [{"properties": {"name": "z"}, "geometry": {"type": "Polygon", "coordinates": [[[0,0],[10,0],[10,10],[0,0]]]}}]}
+  {"type": "FeatureCollection", "features": [{"properties": {"name": "z"}, "geometry": {"type": "Polygon", "coordinates": [[[0,0],[10,0],[10,10],[0,0]]]}},
+    {"properties": {"name": "l"}, "geometry": {"type": "LineString", "coordinates": [[2,2],[4,4]]}}]}
+limits: [{name: x, value: 3}]
 `
 
 // bench compiles one expression and evaluates it as closures and in expr's own
@@ -121,7 +123,8 @@ func (g grammar) pick(forms ...string) string { return forms[g.rng.IntN(len(form
 func (g grammar) number(depth int) string {
 	if depth == 0 {
 		return g.pick("level_m", "flow_m3s", "rain_mm", "rain.rain_mm", "device.alarm_m", "device.interval_s", "0", "1", "2.5", "-3", "1e3",
-			"avg(level_m, \"1h\")", "rate(level_m, \"1h\")", "sum(rain_mm, \"2h\")", "max(level_m, \"30m\")", "count(flow_m3s, \"1d\")", "stddev(level_m, \"1h\")", "hour()", "weekday()", "len(note)")
+			"avg(level_m, \"1h\")", "rate(level_m, \"1h\")", "sum(rain_mm, \"2h\")", "max(level_m, \"30m\")", "count(flow_m3s, \"1d\")", "stddev(level_m, \"1h\")", "hour()", "weekday()", "len(note)",
+			"prev(level_m)", "percentile(level_m, 50, \"2h\")", "first(level_m, \"1h\")", "last(rain_mm, \"1h\")", "distance_m(\"z\")", "limit(\"x\")", "age(rain_mm)")
 	}
 	a, b := g.number(depth-1), g.number(depth-1)
 	switch g.rng.IntN(9) {
@@ -152,7 +155,7 @@ func (g grammar) word(depth int) string {
 
 func (g grammar) truth(depth int) string {
 	if depth == 0 {
-		return "(" + g.pick("true", "false", `silent("10m")`, `inside("z")`, "level_m > 2", "level_m >= device.alarm_m", "1 < level_m < 5", "level_m in [1, 2, 3.5]", `note in ["wet", "dry"]`, `note not in []`) + ")"
+		return "(" + g.pick("true", "false", `silent("10m")`, `inside("z")`, `crossed("l")`, `heard()`, `silent(flow_m3s, "20m")`, `dwell("z") > 600`, "age(level_m) <= device.interval_s", "level_m > 2", "level_m >= device.alarm_m", "1 < level_m < 5", "level_m in [1, 2, 3.5]", `note in ["wet", "dry"]`, `note not in []`) + ")"
 	}
 	switch g.rng.IntN(8) {
 	case 0:
@@ -268,6 +271,15 @@ func TestHostileExpressions(t *testing.T) {
 		fmt.Sprintf("note == %q", strings.Repeat("x", 5000)),
 		`note + note == "x"`,
 		`repeat(note, 1000000) == ""`,
+		// 19.6 s in expr's machine: nested all() over a list
+		`all([1, 2, 3], all([1, 2, 3], all([1, 2, 3], # > 0)))`,
+		`any(device, true)`, `filter([1, 2], # > 1)[0] > 0`, `map(1..1000, #)[0] == 1`, `reduce(1..1000, #acc + #) > 1`, `sortBy([1], #) == [1]`,
+		// a word of 128 MB: 24 times let x = y + y
+		"let a0 = note; " + doubled(24) + "a24 == note",
+		// memory and time without bound
+		`note + note + note == ""`, `concat([1], [2]) == [1]`, `join([note, note]) == ""`, `split(note, "") == []`, `1..10 == 1..10`,
+		`toJSON(note) == ""`, `duration("1h") > duration("1s")`, `now() == now()`, `date("2025-01-01") == now()`, `type(note) == "string"`,
+		`get(device, "x") == 1`, `level_m | abs() | repeat(3) == ""`, `note[0:3] == ""`, `$env == {}`, `percentile(level_m, 50, "25h") > 1`,
 	} {
 		if _, err := newBench(t, doc, source); err == nil {
 			t.Errorf("accepted: %.80s", source)
@@ -277,6 +289,36 @@ func TestHostileExpressions(t *testing.T) {
 		t.Errorf("nested parentheses: %v", err)
 	} else if b.program.judge(b.feed(1, 1, "")) != yes {
 		t.Error("nested parentheses are not true")
+	}
+}
+
+func doubled(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "let a%d = a%d + a%d; ", i+1, i, i)
+	}
+	return b.String()
+}
+
+// TestNothingOfDivision: a division by zero, an overflow and a root of a negative
+// number neither raise nor clear, and are counted; what decides without them does.
+func TestNothingOfDivision(t *testing.T) {
+	for _, source := range []string{
+		"level_m / flow_m3s > 1", "level_m / flow_m3s < 1", "not (level_m / flow_m3s > 1)", "flow_m3s / flow_m3s == 0", "flow_m3s / flow_m3s != 0",
+		"(level_m - 100) ** 0.5 > 0", "(level_m * 1e300) * 1e300 > 0", "-(level_m * 1e300 * 1e300) < 0", "abs(level_m / flow_m3s) > 1", "round(level_m / flow_m3s) > 1",
+		"level_m / flow_m3s in [1, 2]", "(level_m / flow_m3s > 1 ? level_m : level_m) > 0",
+	} {
+		for _, form := range []string{"when: %q", "when: level_m > 0, clear: %q"} {
+			engine := NewEngine(Options{})
+			engine.Evaluate(epoch, control(t, readDocument(t, "rules: [{name: x, on: river, "+fmt.Sprintf(form, source)+"}]")))
+			reading := []telemetry.Reading{{Device: "a", Kind: "river", Values: []telemetry.Value{{Name: "level_m", Number: 3}, {Name: "flow_m3s"}}}}
+			out := engine.Evaluate(epoch, reading)
+			out = append(out, engine.Evaluate(epoch.Add(time.Minute), reading)...)
+			want := strings.Count(form, "clear")
+			if len(out) != want || engine.Rules()[0].Errors == 0 {
+				t.Errorf("%s: %s: %d transitions, %d failures", form, source, len(out), engine.Rules()[0].Errors)
+			}
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type meters struct {
 	evaluations prometheus.Counter
 	transitions map[telemetry.State]prometheus.Counter
+	shadow      prometheus.Counter
 	notFinite   prometheus.Counter
 	late        prometheus.Counter
 	tagged      prometheus.Counter
@@ -39,13 +40,14 @@ func newMeters(registerer prometheus.Registerer) *meters {
 			telemetry.Active:  transitions.WithLabelValues(string(telemetry.Active)),
 			telemetry.Cleared: transitions.WithLabelValues(string(telemetry.Cleared)),
 		},
+		shadow: f.NewCounter(prometheus.CounterOpts{Name: "haidang_rules_shadow_transitions_total", Help: "Transitions of warnings of rules in shadow, delivered to nobody."}),
 		notFinite: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "haidang_rules_failures_total", Help: "Conditions without a result, such as a division by zero: they neither raised nor cleared.",
 		}, []string{"reason"}).WithLabelValues("not_finite"),
 		late:    ignored.WithLabelValues("late"),
 		tagged:  ignored.WithLabelValues("tagged"),
 		crowded: ignored.WithLabelValues("too_many_devices"),
-		cut:     f.NewCounter(prometheus.CounterOpts{Name: "haidang_rules_windows_cut_total", Help: "Windows that had more samples than are kept and became panes."}),
+		cut:     f.NewCounter(prometheus.CounterOpts{Name: "haidang_rules_windows_cut_total", Help: "Windows that had more samples than are kept and are no more exact."}),
 		applied: documents.WithLabelValues("applied"),
 		refused: documents.WithLabelValues("refused"),
 		broken:  documents.WithLabelValues("broken"),

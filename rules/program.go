@@ -23,7 +23,9 @@ type program struct {
 	facts []int // of the device, that must be there
 	never bool  // names a fact that no device has
 
-	silents   []int64    // durations of silent(), ns
+	silent    bool       // has silent(): for registered devices
+	clocks    []clock    // when it changes by time alone
+	named     []*operand // all it names
 	threshold *program   // what a value is compared with, where it is a constant or made of facts
 	shown     []*operand // the numbers it names
 	tree      *ast.Node  // checked and optimised
@@ -125,6 +127,13 @@ func (s *scope) compile(source string, want nodeKind) (*program, error) {
 	if err := vet(tree.Node); err != nil {
 		return nil, err.Bind(tree.Source)
 	}
+	if want == kindTruth {
+		clocks, err := s.clocksOf(tree.Node)
+		if err != nil {
+			return nil, err.Bind(tree.Source)
+		}
+		p.clocks = append(p.clocks, clocks...)
+	}
 	p.tree = &tree.Node
 	return p, s.build(p, tree.Node, kind)
 }
@@ -151,22 +160,28 @@ func (s *scope) program() *program {
 	p := &program{}
 	for _, name := range sortedKeys(s.used) {
 		o := s.operands[name]
-		switch {
-		case o.cell >= 0:
-			p.cells = append(p.cells, int32(o.cell))
-		case o.place:
-			p.cells = append(p.cells, int32(s.plan.cell("lat")), int32(s.plan.cell("lon")))
-		case o.fact >= 0:
-			p.facts = append(p.facts, o.fact)
-			p.never = p.never || o.word == nil && o.number == nil
-		case o.mate != nil:
-			p.mates = append(p.mates, o.mate)
-		case o.silent > 0:
-			p.silents = append(p.silents, o.silent)
+		for _, i := range append([]int{o.cell}, o.needs...) {
+			if i >= 0 {
+				p.cells = append(p.cells, int32(i))
+			}
 		}
-		if o.number != nil && o.fact < 0 {
+		for _, i := range append([]int{o.fact}, o.facts...) {
+			if i >= 0 {
+				p.facts = append(p.facts, i)
+			}
+		}
+		p.never = p.never || o.never || o.fact >= 0 && o.word == nil && o.number == nil
+		if o.mate != nil {
+			p.mates = append(p.mates, o.mate)
+		}
+		p.silent = p.silent || o.silent
+		if o.running != nil && o.truth != nil {
+			p.clocks = append(p.clocks, *o.running)
+		}
+		if o.number != nil && o.fact < 0 && o.limit == nil {
 			p.shown = append(p.shown, o)
 		}
+		p.named = append(p.named, o)
 	}
 	slices.Sort(p.cells)
 	p.cells = slices.Compact(p.cells)
@@ -231,12 +246,14 @@ func (s *scope) thresholdOf(node ast.Node) (*program, error) {
 	return &program{number: number}, err
 }
 
-// steady reports whether a part of an expression names nothing but facts.
+// steady reports whether a part of an expression names nothing but facts and
+// limits.
 func (s *scope) steady(node ast.Node) bool {
 	steady := true
 	ast.Walk(&node, visitFunc(func(n ast.Node) {
-		if id, ok := n.(*ast.IdentifierNode); ok && s.operands[id.Value].fact < 0 {
-			steady = false
+		if id, ok := n.(*ast.IdentifierNode); ok {
+			o := s.operands[id.Value]
+			steady = steady && (o.fact >= 0 || o.limit != nil)
 		}
 	}))
 	return steady

@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/checker/nature"
@@ -29,15 +28,16 @@ func windowFunctions(name string) (totals, ok bool) {
 	switch name {
 	case "avg", "min", "max", "sum", "stddev":
 		return true, true
-	case "count", "delta", "rate":
+	case "count", "delta", "rate", "first", "last":
 		return false, true
 	}
 	return false, false
 }
 
 var functionNames = []string{
-	"abs", "avg", "ceil", "count", "delta", "floor", "hour", "inside", "len", "lower", "max", "min",
-	"rate", "round", "silent", "stddev", "sum", "trim", "upper", "weekday",
+	"abs", "age", "avg", "ceil", "count", "crossed", "delta", "distance_m", "dwell", "first", "floor", "heard", "hour",
+	"inside", "last", "len", "limit", "lower", "max", "min", "nowcast", "percentile", "prev", "rate", "round", "silent",
+	"stddev", "sum", "trim", "upper", "vn_aqi", "weekday",
 }
 
 // newConfig returns expr's configuration for rules: an empty strict environment
@@ -272,14 +272,6 @@ func (s *scope) member(node *ast.Node, n *ast.MemberNode) *file.Error {
 	return s.foreign(node, kind, q)
 }
 
-// prefix sets the windows of the site's values apart from those of the reading's.
-func (o *operand) prefix() string {
-	if o.mate != nil {
-		return "site "
-	}
-	return ""
-}
-
 func newOperand() *operand { return &operand{cell: -1, fact: -1} }
 
 func (s *scope) own(node *ast.Node, q *telemetry.Quantity) {
@@ -343,151 +335,6 @@ func (s *scope) fact(node *ast.Node, property *ast.StringNode) *file.Error {
 			return o, numberNature
 		}
 		return o, unknownNature // no device has it: no condition with it is ever evaluated
-	})
-	return nil
-}
-
-func (s *scope) call(node *ast.Node, n *ast.CallNode) *file.Error {
-	callee, ok := n.Callee.(*ast.IdentifierNode)
-	if !ok {
-		return errorAt(n, "%s is not possible in a rule", strings.TrimSpace(n.String()))
-	}
-	name := callee.Value
-	if totals, ok := windowFunctions(name); ok {
-		return s.overWindow(node, n, name, totals)
-	}
-	switch name {
-	case "silent", "inside", "hour", "weekday":
-	default:
-		return errorAt(n, "%s is not a function of rules%s", name, suggest(name, functionNames))
-	}
-	if s.facts {
-		return errorAt(n, "%s(): where knows only facts of the device, such as device.owner", name)
-	}
-	switch name {
-	case "silent":
-		return s.silent(node, n)
-	case "inside":
-		return s.inside(node, n)
-	}
-	if len(n.Arguments) != 0 {
-		return errorAt(n, "%s() takes no argument", name)
-	}
-	s.put(node, "", name+"()", func() (*operand, nature.Nature) {
-		o := newOperand()
-		o.number = map[string]numberFn{"hour": hour, "weekday": weekday}[name]
-		return o, numberNature
-	})
-	return nil
-}
-
-// vietnam is UTC+07:00: Vietnam has had no other offset since 1975.
-const vietnam = int64(7 * time.Hour)
-
-func hour(f *frame) float64 {
-	const day = int64(24 * time.Hour)
-	return float64(((f.now+vietnam)%day + day) % day / int64(time.Hour))
-}
-
-func weekday(f *frame) float64 {
-	w := time.Unix(0, f.now+vietnam).UTC().Weekday()
-	return float64((w+6)%7 + 1)
-}
-
-// width reads a duration in quotes.
-func width(n *ast.CallNode, i int, least, most time.Duration) (time.Duration, *file.Error) {
-	word, ok := n.Arguments[i].(*ast.StringNode)
-	if !ok {
-		return 0, errorAt(n.Arguments[i], "a duration in quotes is expected, such as \"1h\"")
-	}
-	d, err := telemetry.ParseDuration(word.Value)
-	if err != nil {
-		return 0, errorAt(word, "%v", err)
-	}
-	if d.Std() < least || d.Std() > most {
-		return 0, errorAt(word, "%q is not in %s..%s", word.Value, telemetry.Duration(least), telemetry.Duration(most))
-	}
-	return d.Std(), nil
-}
-
-func (s *scope) silent(node *ast.Node, n *ast.CallNode) *file.Error {
-	if len(n.Arguments) != 1 {
-		return errorAt(n, "silent takes one duration, such as silent(\"6h\")")
-	}
-	d, err := width(n, 0, time.Second, MaxHold)
-	if err != nil {
-		return err
-	}
-	s.put(node, "", fmt.Sprintf("silent(%s)", telemetry.Duration(d)), func() (*operand, nature.Nature) {
-		o := newOperand()
-		o.silent = int64(d)
-		o.truth = func(f *frame) bool { return f.now-f.stream.heard >= int64(d) }
-		return o, truthNature
-	})
-	return nil
-}
-
-func (s *scope) inside(node *ast.Node, n *ast.CallNode) *file.Error {
-	if len(n.Arguments) != 1 {
-		return errorAt(n, "inside takes the name of one zone, such as inside(\"harbour\")")
-	}
-	word, ok := n.Arguments[0].(*ast.StringNode)
-	if !ok {
-		return errorAt(n.Arguments[0], "the name of a zone in quotes is expected")
-	}
-	z := s.set.zones[word.Value]
-	if z == nil {
-		var names []string
-		for name := range s.set.zones {
-			names = append(names, name)
-		}
-		return errorAt(word, "there is no zone %q%s", word.Value, suggest(word.Value, names))
-	}
-	if s.plan.kind == nil || s.plan.kind.Quantity("lat") == nil || s.plan.kind.Quantity("lon") == nil {
-		return errorAt(n, "inside needs a kind with the values lat and lon, such as position")
-	}
-	s.put(node, "", fmt.Sprintf("inside(%s)", z.name), func() (*operand, nature.Nature) {
-		lat, lon := s.plan.cell("lat"), s.plan.cell("lon")
-		o := newOperand()
-		o.place = true
-		o.truth = func(f *frame) bool { return z.contains(f.cells[lon].number, f.cells[lat].number) }
-		return o, truthNature
-	})
-	return nil
-}
-
-// overWindow resolves a function of a value and a window.
-func (s *scope) overWindow(node *ast.Node, n *ast.CallNode, name string, totals bool) *file.Error {
-	if s.facts {
-		return errorAt(n, "%s(): where knows only facts of the device, such as device.owner", name)
-	}
-	if len(n.Arguments) != 2 {
-		return errorAt(n, "%s takes a value and a window, such as %s(level_m, \"1h\")", name, name)
-	}
-	if err := s.resolve(&n.Arguments[0]); err != nil {
-		return err
-	}
-	id, ok := n.Arguments[0].(*ast.IdentifierNode)
-	var of *operand
-	if ok {
-		of = s.operands[id.Value]
-	}
-	if of == nil || of.number == nil || of.cell < 0 && of.mate == nil {
-		return errorAt(n.Arguments[0], "%s takes the name of one value that is a number", name)
-	}
-	d, err := width(n, 1, MinWindow, MaxWindow)
-	if err != nil {
-		return err
-	}
-	s.put(node, of.prefix(), fmt.Sprintf("%s(%s,%s)", name, of.label, telemetry.Duration(d)), func() (*operand, nature.Nature) {
-		plan, cell, at := s.plan, of.cell, -1
-		if of.mate != nil {
-			plan, cell, at = s.set.plans[of.mate.plan], of.mate.cell, of.mate.plan
-		}
-		w := &windowRef{mate: at, index: plan.window(cell, d, totals), answer: name}
-		o := newOperand()
-		o.number = w.function()
-		return o, numberNature
 	})
 	return nil
 }

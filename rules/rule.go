@@ -23,7 +23,16 @@ const (
 
 // A File is a rule file.
 type File struct {
-	Rules []Rule `json:"rules" yaml:"rules"`
+	Rules  []Rule  `json:"rules" yaml:"rules"`
+	Limits []Limit `json:"limits,omitempty" yaml:"limits"`
+}
+
+// A Limit is a threshold that is in force from a day on, for limit("pm25_24h").
+// Limits of one name follow each other.
+type Limit struct {
+	Name  string  `json:"name" yaml:"name"` // see telemetry.ValidName
+	Value float64 `json:"value" yaml:"value"`
+	From  string  `json:"from,omitempty" yaml:"from"` // first day at UTC+07:00, such as 2026-01-01; left out: always
 }
 
 // A Rule raises one warning per device. It has either when (and clear) or
@@ -58,6 +67,36 @@ type Rule struct {
 	Message telemetry.Text `json:"message" yaml:"message"`
 
 	To []string `json:"to,omitempty" yaml:"to"` // recipients; none means all
+
+	Disabled bool `json:"disabled,omitempty" yaml:"disabled"` // checked, and not evaluated
+	Shadow   bool `json:"shadow,omitempty" yaml:"shadow"`     // evaluated and counted, delivered to nobody; see Options.Shadow
+	Latch    bool `json:"latch,omitempty" yaml:"latch"`       // stands until somebody has acknowledged it; see telemetry.Board
+
+	Flap        *Flap    `json:"flap,omitempty" yaml:"flap"`                 // nil: as DefaultFlap says
+	InhibitedBy []string `json:"inhibited_by,omitempty" yaml:"inhibited_by"` // rules while whose warnings this one is not raised
+	Mute        []Mute   `json:"mute,omitempty" yaml:"mute"`                 // when it is not raised
+}
+
+// A Flap says from when on changes of a warning are too many: when it rises to
+// the same severity for the Raises-th time within Within it flaps, stays at its
+// highest severity, and follows its conditions again after Quiet without a change.
+type Flap struct {
+	Raises int                `json:"raises" yaml:"raises"`                   // to the same severity, 2..100; 0: never
+	Within telemetry.Duration `json:"within,omitempty" yaml:"within"`         // default 1h
+	Quiet  telemetry.Duration `json:"quiet,omitempty" yaml:"quiet,omitempty"` // default half of within
+}
+
+// DefaultFlap is in force where a rule says nothing: five rises within an hour,
+// and half an hour of quiet.
+func DefaultFlap() Flap {
+	return Flap{Raises: 5, Within: telemetry.Duration(time.Hour), Quiet: telemetry.Duration(30 * time.Minute)}
+}
+
+// A Mute is a time of the week, at UTC+07:00, in which a rule raises nothing.
+type Mute struct {
+	Days []string `json:"days,omitempty" yaml:"days"` // on which it begins: mon tue wed thu fri sat sun; default all
+	From string   `json:"from,omitempty" yaml:"from"` // 22:00; default 00:00
+	To   string   `json:"to,omitempty" yaml:"to"`     // 06:00, of the next day when it is not after from; default 24:00
 }
 
 // A Level is one severity of a rule.
@@ -78,6 +117,7 @@ type Document struct {
 	Devices []telemetry.Device `json:"devices" yaml:"devices"`
 	Zones   json.RawMessage    `json:"zones,omitempty" yaml:"-"` // GeoJSON FeatureCollection, each feature with a name property
 	Rules   []Rule             `json:"rules" yaml:"rules"`
+	Limits  []Limit            `json:"limits,omitempty" yaml:"limits"`
 }
 
 // Hash returns the SHA-256 of the document's canonical JSON in hexadecimal: the
@@ -114,7 +154,7 @@ func (r *Rule) condition() string {
 	for i := range levels {
 		levels[i].Title = telemetry.Text{}
 	}
-	text, err := json.Marshal([]any{r.On, r.Where, r.When, r.Clear, r.Severity, levels, r.For, r.ClearFor})
+	text, err := json.Marshal([]any{r.On, r.Where, r.When, r.Clear, r.Severity, levels, r.For, r.ClearFor, r.Shadow, r.Disabled})
 	if err != nil {
 		return fmt.Sprintf("%+v", r) // no field of a Rule can fail to encode
 	}

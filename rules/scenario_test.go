@@ -31,6 +31,7 @@ type testDocument struct {
 	Devices []telemetry.Device `yaml:"devices"`
 	Zones   string             `yaml:"zones"`
 	Rules   []Rule             `yaml:"rules"`
+	Limits  []Limit            `yaml:"limits"`
 	Packs   []string           `yaml:"packs"` // shipped packs that come in addition
 }
 
@@ -52,7 +53,7 @@ func readDocument(t testing.TB, text string) Document {
 		}
 		d.Rules = append(d.Rules, readDocument(t, string(text)).Rules...)
 	}
-	return Document{Kinds: d.Kinds, Devices: d.Devices, Zones: json.RawMessage(d.Zones), Rules: d.Rules}
+	return Document{Kinds: d.Kinds, Devices: d.Devices, Zones: json.RawMessage(d.Zones), Rules: d.Rules, Limits: d.Limits}
 }
 
 func builtinKinds(t testing.TB) []telemetry.Kind {
@@ -140,13 +141,14 @@ func diffLines(t *testing.T, want, got string) {
 // runScenario returns the file as it would be if every expectation held.
 func runScenario(t *testing.T, text string) string {
 	t.Helper()
-	engine := NewEngine(Options{})
 	var out strings.Builder
 	tell := func(transitions []telemetry.Transition) {
 		for _, x := range transitions {
 			out.WriteString("=> " + describe(x) + "\n")
 		}
 	}
+	options := Options{Shadow: func(x telemetry.Transition) { tell([]telemetry.Transition{x}) }}
+	engine := NewEngine(options)
 	section, document, at := "", "", time.Duration(0)
 	apply := func() {
 		if section == "document" {
@@ -173,7 +175,7 @@ func runScenario(t *testing.T, text string) string {
 			out.WriteString(line + "\n")
 			fields := strings.Fields(line)
 			if fields[1] == "restart" {
-				engine = restart(t, engine)
+				engine = restart(t, engine, options)
 				continue
 			}
 			received := epoch.Add(offset(t, fields[0]))
@@ -185,13 +187,13 @@ func runScenario(t *testing.T, text string) string {
 	return out.String()
 }
 
-func restart(t testing.TB, engine *Engine) *Engine {
+func restart(t testing.TB, engine *Engine, options ...Options) *Engine {
 	t.Helper()
 	checkpoint, err := engine.Checkpoint()
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := NewEngine(Options{})
+	next := NewEngine(append(options, Options{})[0])
 	if err := next.Restore(checkpoint); err != nil {
 		t.Fatal(err)
 	}
@@ -265,6 +267,17 @@ func describe(x telemetry.Transition) string {
 	}
 	if x.Threshold != nil {
 		fmt.Fprintf(&b, " threshold=%g", *x.Threshold)
+	}
+	for _, name := range sortedKeys(x.Quality) {
+		fmt.Fprintf(&b, " %s:%s", name, x.Quality[name])
+	}
+	for _, mark := range []struct {
+		is   bool
+		name string
+	}{{x.Flapping, "flapping"}, {x.Latch, "latch"}, {x.Shadow, "shadow"}} {
+		if mark.is {
+			b.WriteString(" (" + mark.name + ")")
+		}
 	}
 	fmt.Fprintf(&b, " | %s", x.Message.EN)
 	return b.String()

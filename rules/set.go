@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -27,6 +28,8 @@ type Set struct {
 
 	facts     []string // that expressions name
 	factKinds map[string]nodeKind
+	carriers  []int // facts that name devices whose warnings inhibit; nil when no rule is inhibited
+	limits    map[string]limit
 	mates     bool  // some rule names values of another kind
 	retention int64 // how long devices that are not registered are remembered, ns
 	ambiguous map[[2]string]string
@@ -52,12 +55,22 @@ type plan struct {
 	byName  map[string]int
 	windows []windowSpec
 	byCell  [][]int // windows of each cell
+
+	hourly  []int // cells with hourly means
+	hoursOf []int // by cell: place in hourly, or -1
+	prevs   []int // cells whose sample before is kept
+	prevOf  []int // by cell: place in prevs, or -1
+
+	places   []placeRef
+	lat, lon int  // cells, where there are places
+	track    bool // the position before is kept
 }
 
 type windowSpec struct {
 	cell   int
 	width  time.Duration
 	totals bool
+	ranked bool // for percentiles
 }
 
 func (p *plan) name() string {
@@ -74,6 +87,8 @@ func (p *plan) cell(name string) int {
 		i = len(p.cells)
 		p.cells = append(p.cells, name)
 		p.byCell = append(p.byCell, nil)
+		p.hoursOf = append(p.hoursOf, -1)
+		p.prevOf = append(p.prevOf, -1)
 		p.byName[name] = i
 	}
 	return i
@@ -81,16 +96,45 @@ func (p *plan) cell(name string) int {
 
 // window returns the place of a window in the plan; windows of the same value
 // and width are one.
-func (p *plan) window(cell int, width time.Duration, totals bool) int {
+func (p *plan) window(spec windowSpec) int {
+	cell := spec.cell
 	for _, i := range p.byCell[cell] {
-		if w := &p.windows[i]; w.width == width {
-			w.totals = w.totals || totals
+		if w := &p.windows[i]; w.width == spec.width && w.ranked == spec.ranked {
+			w.totals = w.totals || spec.totals
 			return i
 		}
 	}
-	p.windows = append(p.windows, windowSpec{cell, width, totals})
+	p.windows = append(p.windows, spec)
 	p.byCell[cell] = append(p.byCell[cell], len(p.windows)-1)
 	return len(p.windows) - 1
+}
+
+// hour returns the place of a cell's hourly means.
+func (p *plan) hour(cell int) int {
+	if p.hoursOf[cell] < 0 {
+		p.hoursOf[cell] = len(p.hourly)
+		p.hourly = append(p.hourly, cell)
+	}
+	return p.hoursOf[cell]
+}
+
+// prev returns the place of a cell's sample before.
+func (p *plan) prev(cell int) int {
+	if p.prevOf[cell] < 0 {
+		p.prevOf[cell] = len(p.prevs)
+		p.prevs = append(p.prevs, cell)
+	}
+	return p.prevOf[cell]
+}
+
+// place returns the place of a zone in the plan.
+func (p *plan) place(ref placeRef) int {
+	i := slices.IndexFunc(p.places, func(other placeRef) bool { return other.name == ref.name && other.fact == ref.fact })
+	if i < 0 {
+		i = len(p.places)
+		p.places = append(p.places, ref)
+	}
+	return i
 }
 
 func (s *Set) planOf(kind *telemetry.Kind) *plan {
@@ -143,6 +187,32 @@ func (s *Set) learnFacts() {
 			s.factKinds[name] = kind
 		}
 	}
+}
+
+// hasFact reports whether some device has the fact.
+func (s *Set) hasFact(name string) bool { return s.factKinds[name] != kindOther }
+
+// wrongShape returns what is wrong with the zones that the devices name by a
+// fact (device.zone), "" when nothing is: each must be there, and be a line, an
+// area, or either of them.
+func (s *Set) wrongShape(name string, line, either bool) string {
+	fact := strings.TrimPrefix(name, "device.")
+	devices := s.registry.Devices()
+	for i := range devices {
+		v, ok := devices[i].Fact(fact)
+		word, is := v.(string)
+		if !ok || !is {
+			continue
+		}
+		z := s.zones[word]
+		switch {
+		case z == nil:
+			return fmt.Sprintf("device %s: its fact %s names the zone %q, which is not there%s", devices[i].ID, fact, word, suggest(word, sortedKeys(s.zones)))
+		case !either && line != (len(z.lines) > 0):
+			return fmt.Sprintf("device %s: its fact %s names the zone %q, which is no %s", devices[i].ID, fact, word, map[bool]string{true: "line", false: "area"}[line])
+		}
+	}
+	return ""
 }
 
 // ambiguousSite returns the reason why rules on one kind cannot use the values

@@ -67,7 +67,10 @@ type RuleCount struct {
 	Active      int    `json:"active"`  // warnings that are raised now
 	Evaluations uint64 `json:"evaluations"`
 	Raised      uint64 `json:"raised"`
-	Errors      uint64 `json:"errors"` // evaluations whose result was not finite
+	Errors      uint64 `json:"errors"`   // evaluations whose result was not finite
+	Withheld    int    `json:"withheld"` // warnings that hold and are not raised: inhibited or muted
+	Disabled    bool   `json:"disabled,omitempty"`
+	Shadow      bool   `json:"shadow,omitempty"`
 }
 
 // Rules returns the rules in force, sorted by name.
@@ -78,11 +81,16 @@ func (e *Engine) Rules() []RuleCount {
 	if e.set == nil {
 		return out
 	}
+	withheld := map[string]int{}
+	for b := range e.withheld {
+		withheld[b.rule.Name]++
+	}
 	for _, r := range e.set.rules {
 		t := e.tallies[r.Name]
 		out = append(out, RuleCount{
 			Rule: r.Name, On: r.On, Devices: t.devices, Active: t.active,
 			Evaluations: t.evaluations, Raised: t.raised, Errors: t.errors,
+			Withheld: withheld[r.Name], Disabled: r.Disabled, Shadow: r.Shadow,
 		})
 	}
 	return out

@@ -25,6 +25,7 @@ type factCell struct {
 	known  bool
 	number float64
 	word   string
+	zone   *zone // that the word names
 }
 
 // A site joins the devices whose values rules see together.
@@ -39,20 +40,42 @@ type stream struct {
 
 	heard   int64 // log time of the last reading that was not late, or from which silence counts
 	newest  int64 // event time of the newest, not after its receipt; never: none yet
+	ever    bool  // a reading that was not late has come
 	quality telemetry.Quality
 
 	gen      uint64 // counts readings; see cell.gen
 	cells    []cell // by plan.cells
 	windows  []*window
-	bindings []binding // by rule name
+	hours    []*hours // by plan.hourly
+	prevs    []prev   // by plan.prevs
+	places   []placeState
+	spot     position // where the device is, and was before; for crossed
+	before   position
+	bindings []binding // by rule
+}
+
+// A prev is the sample before the last usable one.
+type prev struct {
+	before, last float64
+	t            int64 // event time of last
+	has, any     bool  // before, last
+}
+
+func (p *prev) add(t int64, v float64) {
+	if p.any && p.t != t { // the same time again is a correction
+		p.before, p.has = p.last, true
+	}
+	p.last, p.t, p.any = v, t, true
 }
 
 // A cell is the last usable value of one name.
 type cell struct {
-	number float64
-	word   string
-	at     int64  // log time of its receipt, or never
-	gen    uint64 // the reading that it came with
+	number  float64
+	word    string
+	at      int64  // log time of its receipt, or never
+	heard   int64  // the same, but for gaps: from when age and silence count
+	gen     uint64 // the reading that it came with
+	quality telemetry.Quality
 }
 
 // limit returns how much older than its receipt a reading may be that is not
@@ -91,12 +114,11 @@ func (m *mate) fresh(f *frame) bool {
 // read returns the value; it must be fresh.
 func (m *mate) read(f *frame) *cell { return &m.stream(f).cells[m.cell] }
 
-// A windowRef is one function over one window, of the device at hand (mate -1)
-// or of another kind at its site.
+// A windowRef is one window, of the device at hand (mate -1) or of another kind
+// at its site.
 type windowRef struct {
-	mate   int // plan of the other kind, or -1
-	index  int // in the plan's windows
-	answer string
+	mate  int // plan of the other kind, or -1
+	index int // in the plan's windows
 }
 
 func (w *windowRef) window(f *frame) (*window, *device) {
@@ -113,20 +135,35 @@ func (w *windowRef) window(f *frame) (*window, *device) {
 	return s.windows[w.index], s.device
 }
 
-// function returns the closure of the window's answer. Where the window has no
-// answer yet the frame is marked unknown.
-func (w *windowRef) function() numberFn {
-	answer := map[string]func(*window) (float64, bool){
-		"sum":    func(w *window) (float64, bool) { return w.total().sum, true },
-		"count":  func(w *window) (float64, bool) { return float64(w.count()), true },
-		"min":    func(w *window) (float64, bool) { return w.total().min, true },
-		"max":    func(w *window) (float64, bool) { return w.total().max, true },
-		"avg":    func(w *window) (float64, bool) { t := w.total(); return t.sum / float64(t.n), true },
-		"stddev": stddev,
-		"delta":  delta,
-		"rate":   rate,
-	}[w.answer]
-	atOnce := w.answer == "sum" || w.answer == "count" || w.answer == "min" || w.answer == "max"
+// windowAnswer returns what a function makes of a window, and whether it answers
+// before the window is half covered.
+func windowAnswer(name string) (answer func(*window) (float64, bool), atOnce bool) {
+	switch name {
+	case "sum":
+		return func(w *window) (float64, bool) { return w.total().sum, true }, true
+	case "count":
+		return func(w *window) (float64, bool) { return float64(w.count()), true }, true
+	case "min":
+		return func(w *window) (float64, bool) { return w.total().min, true }, true
+	case "max":
+		return func(w *window) (float64, bool) { return w.total().max, true }, true
+	case "last":
+		return func(w *window) (float64, bool) { _, last := w.ends(); return last.v, true }, true
+	case "first":
+		return func(w *window) (float64, bool) { first, _ := w.ends(); return first.v, true }, false
+	case "avg":
+		return func(w *window) (float64, bool) { t := w.total(); return t.sum / float64(t.n), true }, false
+	case "stddev":
+		return stddev, false
+	case "delta":
+		return delta, false
+	}
+	return rate, false
+}
+
+// function returns the closure of an answer. Where the window has none yet the
+// frame is marked unknown.
+func (w *windowRef) function(answer func(*window) (float64, bool), atOnce bool) numberFn {
 	return func(f *frame) float64 {
 		win, device := w.window(f)
 		if win == nil || !atOnce && !win.covered(device.interval) {
@@ -166,33 +203,49 @@ func rate(w *window) (float64, bool) {
 }
 
 // take enters the values of a reading that the plan's expressions use; t is its
-// event time. It returns how many windows had to be cut to panes.
-func (s *stream) take(r *telemetry.Reading, t, now int64, late bool) (cut int) {
-	usable := r.Quality.Usable() || !wholly(r)
+// event time. It returns the windows that had to be cut.
+func (s *stream) take(r *telemetry.Reading, t, now int64, late bool) (cut []windowSpec) {
+	whole := telemetry.Good
+	if r.Quality != telemetry.Good && wholly(r) {
+		whole = r.Quality
+	}
 	if !late {
 		s.gen++
-		s.quality = r.Quality
+		s.quality, s.ever = r.Quality, true
 	}
 	for i := range r.Values {
 		v := &r.Values[i]
+		quality := max(v.Quality, whole)
 		c, ok := s.plan.byName[v.Name]
-		if !ok || !usable || !v.Quality.Usable() || !telemetry.Finite(v.Number) {
+		if !ok || !quality.Usable() || !telemetry.Finite(v.Number) {
 			continue
 		}
 		if !late {
-			s.cells[c] = cell{number: v.Number, word: v.Text, at: now, gen: s.gen}
+			s.cells[c] = cell{number: v.Number, word: v.Text, at: now, heard: now, gen: s.gen, quality: quality}
 		}
 		if v.Text != "" {
 			continue
 		}
+		if !late && s.plan.prevOf[c] >= 0 {
+			s.prevs[s.plan.prevOf[c]].add(t, v.Number)
+		}
+		if h := s.plan.hoursOf[c]; h >= 0 {
+			if s.hours[h] == nil {
+				s.hours[h] = &hours{}
+			}
+			s.hours[h].add(min(t, now), v.Number)
+		}
 		for _, w := range s.plan.byCell[c] {
 			if s.windows[w] == nil {
-				s.windows[w] = newWindow(s.plan.windows[w].width, s.plan.windows[w].totals)
+				s.windows[w] = newWindow(s.plan.windows[w])
 			}
 			if s.windows[w].add(t, v.Number, late) {
-				cut++
+				cut = append(cut, s.plan.windows[w])
 			}
 		}
+	}
+	if !late && len(s.places) > 0 && s.cells[s.plan.lat].gen == s.gen && s.cells[s.plan.lon].gen == s.gen {
+		s.move(t, now)
 	}
 	return cut
 }
@@ -201,7 +254,7 @@ func (s *stream) take(r *telemetry.Reading, t, now int64, late bool) (cut int) {
 // as when a station is in maintenance: no single value accounts for it.
 func wholly(r *telemetry.Reading) bool {
 	for i := range r.Values {
-		if !r.Values[i].Quality.Usable() {
+		if r.Values[i].Quality >= min(r.Quality, telemetry.Maintenance) {
 			return false
 		}
 	}

@@ -52,21 +52,26 @@ func (e *Engine) apply(set *Set) {
 			}
 		}
 	}
-	slices.SortFunc(active, func(a, b *binding) int {
-		return cmp.Or(cmp.Compare(a.rule.Name, b.rule.Name), cmp.Compare(a.stream.device.id, b.stream.device.id))
-	})
+	slices.SortFunc(active, (*binding).compare)
 	before := e.states()
 	e.load(set, before)
 	for _, old := range active {
 		b := e.binding(old)
 		if b != nil && b.warning != nil {
 			e.settle(b, e.aim(b.stream, true))
+			e.queue.arm(b)
 			continue
 		}
-		old.latched = 0
-		old.tally = &tally{} // the rule's own starts anew, or is gone
-		e.settle(old, e.aim(old.stream, true))
+		// The rule's own starts anew, or is gone. What it inhibited is not counted
+		// in the new set.
+		if old.flap != nil {
+			old.flap.on = false
+		}
+		old.warning.step++
+		e.emit(old, e.aim(old.stream, true), telemetry.Cleared)
 	}
+	e.loose = true
+	e.release()
 }
 
 // all returns the stream's bindings; there are none of a stream that is nil.
@@ -88,13 +93,12 @@ func (e *Engine) binding(old *binding) *binding {
 }
 
 func (s *stream) find(rule string) *binding {
-	i, ok := slices.BinarySearchFunc(s.bindings, rule, func(b binding, name string) int {
-		return cmp.Compare(b.rule.Name, name)
-	})
-	if !ok {
-		return nil
+	for i := range s.bindings {
+		if s.bindings[i].rule.Name == rule {
+			return &s.bindings[i]
+		}
 	}
-	return &s.bindings[i]
+	return nil
 }
 
 // A deviceState is what is kept of a device from one set to the next, and in
@@ -107,10 +111,30 @@ type deviceState struct {
 type streamState struct {
 	kind          string
 	heard, newest int64
+	ever          bool
 	quality       telemetry.Quality
 	cells         []cellState
 	windows       []windowState
+	hours         []hoursState
+	prevs         []prevState
+	places        []placeSince
+	spot, before  position
 	bindings      []bindingState
+}
+
+type hoursState struct {
+	name  string
+	hours *hours
+}
+
+type prevState struct {
+	name string
+	prev prev
+}
+
+type placeSince struct {
+	name    string
+	entered int64
 }
 
 type cellState struct {
@@ -121,16 +145,18 @@ type cellState struct {
 type windowState struct {
 	name   string
 	width  int64
+	ranked bool
 	window *window
 }
 
 type bindingState struct {
-	rule, condition         string
-	latched, waiting, quiet uint8
-	due                     [maxLevels]int64
-	warning                 *raised
-	lastStart               int64
-	again                   uint32
+	rule, condition  string
+	latched, waiting uint8
+	due              [maxLevels]int64
+	flap             *flapping
+	warning          *raised
+	lastStart        int64
+	again            uint32
 }
 
 // states returns the state of all devices, sorted by id, and of each by kind,
@@ -151,7 +177,9 @@ func (e *Engine) states() []deviceState {
 }
 
 func (s *stream) state() streamState {
-	state := streamState{kind: s.plan.name(), heard: s.heard, newest: s.newest, quality: s.quality}
+	state := streamState{
+		kind: s.plan.name(), heard: s.heard, newest: s.newest, ever: s.ever, quality: s.quality, spot: s.spot, before: s.before,
+	}
 	for i, name := range s.plan.cells {
 		if s.cells[i].at != never {
 			state.cells = append(state.cells, cellState{name, s.cells[i]})
@@ -159,25 +187,51 @@ func (s *stream) state() streamState {
 	}
 	for i, w := range s.plan.windows {
 		if s.windows[i] != nil {
-			state.windows = append(state.windows, windowState{s.plan.cells[w.cell], int64(w.width), s.windows[i]})
+			state.windows = append(state.windows, windowState{s.plan.cells[w.cell], int64(w.width), w.ranked, s.windows[i]})
+		}
+	}
+	for i, h := range s.hours {
+		if h != nil {
+			state.hours = append(state.hours, hoursState{s.plan.cells[s.plan.hourly[i]], h})
+		}
+	}
+	for i, p := range s.prevs {
+		if p.any {
+			state.prevs = append(state.prevs, prevState{s.plan.cells[s.plan.prevs[i]], p})
+		}
+	}
+	for i := range s.places {
+		if s.places[i].entered != never {
+			state.places = append(state.places, placeSince{s.plan.places[i].name, s.places[i].entered})
 		}
 	}
 	slices.SortFunc(state.cells, func(a, b cellState) int { return cmp.Compare(a.name, b.name) })
 	slices.SortFunc(state.windows, func(a, b windowState) int {
-		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.width, b.width))
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.width, b.width), cmp.Compare(rankOf(a.ranked), rankOf(b.ranked)))
 	})
+	slices.SortFunc(state.hours, func(a, b hoursState) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(state.prevs, func(a, b prevState) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(state.places, func(a, b placeSince) int { return cmp.Compare(a.name, b.name) })
 	for i := range s.bindings {
 		b := &s.bindings[i]
-		if b.latched == 0 && b.waiting == 0 && b.quiet == 0 && b.lastStart == never {
+		if b.latched == 0 && b.waiting == 0 && b.lastStart == never && len(b.lengths) == 0 {
 			continue // as new
 		}
 		state.bindings = append(state.bindings, bindingState{
 			rule: b.rule.Name, condition: b.rule.condition,
-			latched: b.latched, waiting: b.waiting, quiet: b.quiet, due: b.due,
+			latched: b.latched, waiting: b.waiting, due: b.due, flap: b.flap,
 			warning: b.warning, lastStart: b.lastStart, again: b.again,
 		})
 	}
+	slices.SortFunc(state.bindings, func(a, b bindingState) int { return cmp.Compare(a.rule, b.rule) })
 	return state
+}
+
+func rankOf(ranked bool) int {
+	if ranked {
+		return 1
+	}
+	return 0
 }
 
 // load puts a set into force with the state that there was.
@@ -190,7 +244,7 @@ func (e *Engine) load(set *Set, states []deviceState) {
 		}
 	}
 	e.set, e.packed, e.tallies = set, nil, tallies
-	e.devices, e.sites, e.queue = map[string]*device{}, map[string]*site{}, nil
+	e.clear()
 	for i := range states {
 		d := e.device(states[i].id)
 		if d == nil {
@@ -212,39 +266,79 @@ func (e *Engine) load(set *Set, states []deviceState) {
 	}
 }
 
+// clear forgets the devices and what follows from them.
+func (e *Engine) clear() {
+	e.devices, e.sites, e.queue = map[string]*device{}, map[string]*site{}, nil
+	e.inhibitors, e.withheld, e.loose = map[string]*inhibitor{}, map[*binding]struct{}{}, false
+}
+
 func (e *Engine) restore(s *stream, state *streamState) {
-	s.heard, s.newest, s.quality = state.heard, state.newest, state.quality
-	for _, c := range state.cells {
-		if i, ok := s.plan.byName[c.name]; ok {
-			s.cells[i] = c.cell
-			s.cells[i].gen = 0
-		}
-	}
-	for _, w := range state.windows {
-		cell, ok := s.plan.byName[w.name]
-		if !ok {
-			continue
-		}
-		for _, i := range s.plan.byCell[cell] {
-			if spec := s.plan.windows[i]; int64(spec.width) == w.width {
-				s.windows[i] = w.window
-				w.window.want(spec.totals)
-			}
-		}
-	}
+	s.heard, s.newest, s.quality, s.ever = state.heard, state.newest, state.quality, state.ever
+	s.remember(state)
 	for _, old := range state.bindings {
 		b := s.find(old.rule)
 		if b == nil || b.rule.condition != old.condition {
 			continue
 		}
-		b.latched, b.waiting, b.quiet = old.latched&b.levels, old.waiting&b.levels, old.quiet
-		b.due, b.warning, b.lastStart, b.again = old.due, old.warning, old.lastStart, old.again
+		b.latched, b.waiting, b.looked = old.latched&b.levels, old.waiting&b.levels, e.now
+		b.due, b.flap, b.warning, b.lastStart, b.again = old.due, old.flap, old.warning, old.lastStart, old.again
+		b.level = b.severity()
 		if b.warning != nil {
-			b.tally.active++
+			e.note(b, 1)
+		}
+		if b.warning == nil && b.level > telemetry.NoSeverity || b.warning != nil && b.level > b.warning.severity {
+			b.withheld = true
+			e.withheld[b] = struct{}{}
+			if until, muted := b.rule.mutes(e.now); muted {
+				b.unmute = until
+			}
 		}
 	}
 	for i := range s.bindings {
 		e.queue.remove(&s.bindings[i])
 		e.queue.arm(&s.bindings[i])
+	}
+}
+
+// remember takes over what is known of the values.
+func (s *stream) remember(state *streamState) {
+	p := s.plan
+	for _, c := range state.cells {
+		if i, ok := p.byName[c.name]; ok {
+			s.cells[i] = c.cell
+			s.cells[i].gen = 0
+		}
+	}
+	for _, w := range state.windows {
+		cell, ok := p.byName[w.name]
+		if !ok {
+			continue
+		}
+		for _, i := range p.byCell[cell] {
+			if spec := p.windows[i]; int64(spec.width) == w.width && spec.ranked == w.ranked {
+				s.windows[i] = w.window
+				w.window.want(spec.totals)
+			}
+		}
+	}
+	for _, h := range state.hours {
+		if i, ok := p.byName[h.name]; ok && p.hoursOf[i] >= 0 {
+			s.hours[p.hoursOf[i]] = h.hours
+		}
+	}
+	for _, v := range state.prevs {
+		if i, ok := p.byName[v.name]; ok && p.prevOf[i] >= 0 {
+			s.prevs[p.prevOf[i]] = v.prev
+		}
+	}
+	for _, place := range state.places {
+		for i := range p.places {
+			if p.places[i].name == place.name && p.places[i].dwell {
+				s.places[i].entered = place.entered
+			}
+		}
+	}
+	if p.track {
+		s.spot, s.before = state.spot, state.before
 	}
 }

@@ -7,6 +7,11 @@ const (
 	ExactWidth = time.Hour // the widest window that keeps every sample
 	MaxSamples = 4096      // samples that an exact window keeps; with more it becomes one of panes
 	Panes      = 60
+
+	// Windows of percentiles keep every sample. With more than MaxRanked they
+	// are thinned to one sample in 2/MaxRanked of their width.
+	RankedWidth = 24 * time.Hour
+	MaxRanked   = 16384
 )
 
 // A total sums up consecutive samples. Two totals of neighbouring samples add
@@ -69,18 +74,25 @@ type window struct {
 	width  int64
 	totals bool // whether a rule asks for more than first, last and count
 
+	ranked  bool      // keeps every sample up to MaxRanked, for percentiles
+	sorted  []float64 // of a ranked window: the values in ascending order
+	spacing int64     // of a ranked window that was cut: least time between samples, ns
+
 	samples []sample // a ring: length is its capacity, a power of two
 	head, n int
 	mid     int
 	suffix  []total // beside samples, valid for the first mid
 	back    total
 
+	sum    total // of all, for the rules that share the window
+	summed bool
+
 	panes *panes // not nil once the window consists of panes
 }
 
-func newWindow(width time.Duration, totals bool) *window {
-	w := &window{width: int64(width), totals: totals}
-	if width > ExactWidth {
+func newWindow(spec windowSpec) *window {
+	w := &window{width: int64(spec.width), totals: spec.totals, ranked: spec.ranked}
+	if spec.width > ExactWidth && !spec.ranked {
 		w.panes = newPanes(w.width)
 	}
 	return w
@@ -92,18 +104,26 @@ func (w *window) at(i int) *sample { return &w.samples[(w.head+i)&(len(w.samples
 // new end: what lies after it came from a clock that ran ahead and is dropped.
 // cut reports that the window had to give up its samples for panes.
 func (w *window) add(t int64, v float64, late bool) (cut bool) {
+	w.summed = false
 	if w.panes != nil {
 		w.panes.add(t, v, late)
 		return false
 	}
-	if w.n > 0 && t <= w.at(w.n-1).t {
+	switch {
+	case w.n > 0 && t <= w.at(w.n-1).t:
 		if !w.amend(t, v, late) {
 			return false
 		}
-	} else {
+	case w.n > 0 && t-w.at(w.n-1).t < w.spacing:
+		return false
+	default:
 		w.push(t, v)
+		w.rank(v)
 	}
 	w.evict()
+	if w.ranked {
+		return w.thin()
+	}
 	if w.n <= MaxSamples {
 		return false
 	}
@@ -148,6 +168,7 @@ func (w *window) grow() {
 func (w *window) amend(t int64, v float64, late bool) bool {
 	if !late {
 		for w.n > 0 && w.at(w.n-1).t > t {
+			w.unrank(w.at(w.n - 1).v)
 			w.n--
 		}
 	}
@@ -157,11 +178,16 @@ func (w *window) amend(t int64, v float64, late bool) bool {
 	}
 	switch {
 	case i > 0 && w.at(i-1).t == t:
+		w.unrank(w.at(i - 1).v)
 		w.at(i - 1).v = v
+		w.rank(v)
 	case w.n > 0 && t <= w.at(w.n-1).t-w.width:
+		return false
+	case i > 0 && t-w.at(i-1).t < w.spacing:
 		return false
 	default:
 		w.push(t, v)
+		w.rank(v)
 		for j := w.n - 1; j > i; j-- {
 			*w.at(j) = *w.at(j - 1)
 		}
@@ -194,6 +220,7 @@ func (w *window) evict() {
 		if w.mid == 0 && w.totals {
 			w.retotal(w.n)
 		}
+		w.unrank(w.at(0).v)
 		w.head = (w.head + 1) & (len(w.samples) - 1)
 		w.n--
 		w.mid = max(0, w.mid-1)
@@ -202,18 +229,23 @@ func (w *window) evict() {
 
 // total returns the sum of what the window holds.
 func (w *window) total() total {
-	if w.panes != nil {
-		return w.panes.total()
+	if !w.summed {
+		switch {
+		case w.panes != nil:
+			w.sum = w.panes.total()
+		case w.mid > 0:
+			w.sum = w.suffix[w.head].join(w.back)
+		default:
+			w.sum = w.back
+		}
+		w.summed = true
 	}
-	if w.mid > 0 {
-		return w.suffix[w.head].join(w.back)
-	}
-	return w.back
+	return w.sum
 }
 
 func (w *window) count() int64 {
 	if w.panes != nil {
-		return w.panes.total().n
+		return w.total().n
 	}
 	return int64(w.n)
 }
@@ -242,7 +274,7 @@ func (w *window) want(totals bool) {
 	if w.panes != nil || w.totals == totals {
 		return
 	}
-	w.totals = totals
+	w.totals, w.summed = totals, false
 	if !totals {
 		w.suffix, w.back, w.mid = nil, total{}, 0
 		return

@@ -68,7 +68,7 @@ func copyWindow(t *testing.T, w *window) *window {
 	out := writer{numbers: map[string]uint64{}}
 	out.window(w)
 	in := reader{rest: out.buf}
-	next := in.window(w.width)
+	next := in.window(w.width, w.ranked)
 	if in.err != nil || len(in.rest) > 0 {
 		t.Fatalf("window read back: %v, %d bytes left", in.err, len(in.rest))
 	}
@@ -82,7 +82,7 @@ func copyWindow(t *testing.T, w *window) *window {
 func TestExactWindow(t *testing.T) {
 	for seed := range uint64(6) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		w, restarted := newWindow(time.Hour, true), newWindow(time.Hour, true)
+		w, restarted := newWindow(windowSpec{width: time.Hour, totals: true}), newWindow(windowSpec{width: time.Hour, totals: true})
 		ref := &reference{width: int64(time.Hour), samples: map[int64]float64{}}
 		now := int64(0)
 		for range 800 {
@@ -131,7 +131,7 @@ func TestPanes(t *testing.T) {
 	const width, each = 6 * time.Hour, int64(6 * time.Hour / Panes)
 	for seed := range uint64(3) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		w, restarted := newWindow(width, true), newWindow(width, true)
+		w, restarted := newWindow(windowSpec{width: width, totals: true}), newWindow(windowSpec{width: width, totals: true})
 		if w.panes == nil {
 			t.Fatal("a window of 6 h is exact")
 		}
@@ -185,7 +185,7 @@ func TestPanes(t *testing.T) {
 func TestPanesWhenTheClockIsSetBack(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Minute, time.Hour, 20 * time.Hour, 400 * time.Hour} {
 		t.Run(fmt.Sprint(ahead), func(t *testing.T) {
-			w := newWindow(6*time.Hour, true)
+			w := newWindow(windowSpec{width: 6 * time.Hour, totals: true})
 			w.add(0, 1, false)
 			w.add(int64(time.Hour), 2, false)
 			w.add(int64(time.Hour+ahead), 100, false)
@@ -206,7 +206,7 @@ func TestPanesWhenTheClockIsSetBack(t *testing.T) {
 
 // TestWindowIsBounded: a device that sends too much gets panes.
 func TestWindowIsBounded(t *testing.T) {
-	w := newWindow(time.Hour, true)
+	w := newWindow(windowSpec{width: time.Hour, totals: true})
 	cuts := 0
 	for i := range int64(3 * MaxSamples) {
 		if w.add(i*int64(time.Second)/10, float64(i%7), false) {
@@ -227,7 +227,7 @@ func TestWindowIsBounded(t *testing.T) {
 // TestLargeValuesLeaveNoResidue: what is subtracted from a running sum stays in
 // its rounding.
 func TestLargeValuesLeaveNoResidue(t *testing.T) {
-	w := newWindow(time.Minute, true)
+	w := newWindow(windowSpec{width: time.Minute, totals: true})
 	w.add(0, 1e18, false)
 	for i := range int64(200) {
 		w.add(i*int64(time.Second)+1, 0.1, false)

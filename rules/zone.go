@@ -2,6 +2,7 @@ package rules
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 
@@ -11,19 +12,20 @@ import (
 	"haidang/gateway/telemetry"
 )
 
-// A zone is a named area on the map, in degrees of longitude and latitude
-// (RFC 7946). Its edges are straight lines between the coordinates; a zone does
-// not cross the antimeridian.
+// A zone is a named area or line on the map, in degrees of longitude and
+// latitude (RFC 7946). Its edges are straight lines between the coordinates; a
+// zone does not cross the antimeridian.
 type zone struct {
 	name  string
 	area  orb.MultiPolygon
+	lines orb.MultiLineString // of a line
+	edges []orb.LineString    // of both
 	bound orb.Bound
 }
 
 // contains reports whether the place lies in the zone, its edge included.
-func (z *zone) contains(lon, lat float64) bool {
-	p := orb.Point{lon, lat}
-	return z.bound.Contains(p) && planar.MultiPolygonContains(z.area, p)
+func (z *zone) contains(p orb.Point) bool {
+	return len(z.area) > 0 && z.bound.Contains(p) && planar.MultiPolygonContains(z.area, p)
 }
 
 type featureCollection struct {
@@ -41,7 +43,7 @@ type feature struct {
 	} `json:"geometry"`
 }
 
-// parseZones reads a GeoJSON FeatureCollection of polygons with a name.
+// parseZones reads a GeoJSON FeatureCollection of polygons and lines with a name.
 func parseZones(text json.RawMessage) (map[string]*zone, []telemetry.Fault) {
 	zones := map[string]*zone{}
 	if len(text) == 0 || string(text) == "null" {
@@ -88,30 +90,57 @@ func (f *feature) zone() (*zone, *telemetry.Fault) {
 		z.area = orb.MultiPolygon{p}
 	case "MultiPolygon":
 		err = json.Unmarshal(f.Geometry.Coordinates, &z.area)
+	case "LineString":
+		var l orb.LineString
+		err = json.Unmarshal(f.Geometry.Coordinates, &l)
+		z.lines = orb.MultiLineString{l}
+	case "MultiLineString":
+		err = json.Unmarshal(f.Geometry.Coordinates, &z.lines)
 	default:
-		return fault("geometry.type", "zone %q is a %q, expected Polygon or MultiPolygon", name, f.Geometry.Type)
+		return fault("geometry.type", "zone %q is a %q, expected Polygon, MultiPolygon, LineString or MultiLineString", name, f.Geometry.Type)
+	}
+	if err == nil {
+		err = z.check()
 	}
 	if err != nil {
-		return fault("geometry.coordinates", "zone %q: %v", name, err)
+		return fault("geometry.coordinates", "zone %q %v", name, err)
 	}
-	if len(z.area) == 0 {
-		return fault("geometry.coordinates", "zone %q is empty", name)
+	if len(z.area) > 0 {
+		z.bound = z.area.Bound()
+	} else {
+		z.bound = z.lines.Bound()
+	}
+	return z, nil
+}
+
+// check says what is wrong with a zone's coordinates, and gathers its edges.
+func (z *zone) check() error {
+	if len(z.area)+len(z.lines) == 0 {
+		return errors.New("is empty")
 	}
 	for _, polygon := range z.area {
 		if len(polygon) == 0 {
-			return fault("geometry.coordinates", "zone %q has a polygon without a ring", name)
+			return errors.New("has a polygon without a ring")
 		}
 		for _, ring := range polygon {
 			if len(ring) < 4 || ring[0] != ring[len(ring)-1] {
-				return fault("geometry.coordinates", "zone %q has a ring that is not closed: at least 4 positions, the last one like the first (RFC 7946, 3.1.6)", name)
+				return errors.New("has a ring that is not closed: at least 4 positions, the last one like the first (RFC 7946, 3.1.6)")
 			}
-			for _, p := range ring {
-				if math.Abs(p.Lon()) > 180 || math.Abs(p.Lat()) > 90 {
-					return fault("geometry.coordinates", "zone %q has the position %v: expected [longitude, latitude] in degrees", name, p)
-				}
+			z.edges = append(z.edges, orb.LineString(ring))
+		}
+	}
+	for _, line := range z.lines {
+		if len(line) < 2 {
+			return errors.New("has a line of less than 2 positions (RFC 7946, 3.1.4)")
+		}
+		z.edges = append(z.edges, line)
+	}
+	for _, line := range z.edges {
+		for _, p := range line {
+			if math.Abs(p.Lon()) > 180 || math.Abs(p.Lat()) > 90 {
+				return fmt.Errorf("has the position %v: expected [longitude, latitude] in degrees", p)
 			}
 		}
 	}
-	z.bound = z.area.Bound()
-	return z, nil
+	return nil
 }

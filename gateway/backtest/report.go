@@ -2,6 +2,7 @@ package backtest
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -28,7 +29,8 @@ type Episode struct {
 	Steps    int                `json:"transitions"`
 	Values   map[string]float64 `json:"values"` // as the rule saw them when it was gravest
 	Message  telemetry.Text     `json:"message"`
-	Minutes  float64            `json:"minutes"` // of it within the report
+	Shadow   bool               `json:"shadow,omitempty"` // of a rule in shadow: delivered to nobody
+	Minutes  float64            `json:"minutes"`          // of it within the report
 }
 
 // A Row is what a rule did for a device.
@@ -86,7 +88,7 @@ func (f *fold) take(steps []telemetry.Transition) {
 			if t.State == telemetry.Cleared {
 				continue
 			}
-			e = &Episode{ID: t.ID, Rule: t.Rule, Device: t.Device, Start: t.Start}
+			e = &Episode{ID: t.ID, Rule: t.Rule, Device: t.Device, Start: t.Start, Shadow: t.Shadow}
 			f.active[t.ID] = e
 			f.row(e).raise(e)
 		}
@@ -161,7 +163,7 @@ func (r *Row) close(from, to time.Time) {
 			r.Raised--
 			continue
 		}
-		e.Minutes = end.Sub(begin).Minutes()
+		e.Minutes = math.Round(end.Sub(begin).Minutes()*1e4) / 1e4
 		r.Minutes += e.Minutes
 		r.Longest = max(r.Longest, e.Minutes)
 		r.Severity = max(r.Severity, e.Severity)

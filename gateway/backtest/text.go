@@ -62,7 +62,11 @@ func (e *Episode) line() string {
 	if e.End == nil {
 		long += " and on"
 	}
-	return strings.TrimRight(fmt.Sprintf("%s  %-14s  %-8s  %s", minute(e.Start), long, e.Severity, strings.Join(numbers(e.Values), " ")), " ")
+	severity := e.Severity.String()
+	if e.Shadow {
+		severity += " (shadow)"
+	}
+	return strings.TrimRight(fmt.Sprintf("%s  %-14s  %-8s  %s", minute(e.Start), long, severity, strings.Join(numbers(e.Values), " ")), " ")
 }
 
 func numbers(values map[string]float64) []string {

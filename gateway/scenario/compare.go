@@ -135,6 +135,9 @@ func unlike(x *Expectation, t *telemetry.Transition) []string {
 	case !near(*x.Threshold, *t.Threshold):
 		wrong = append(wrong, "threshold is "+number(*t.Threshold))
 	}
+	if x.Shadow != nil && *x.Shadow != t.Shadow {
+		wrong = append(wrong, fmt.Sprintf("shadow is %t", t.Shadow))
+	}
 	if !strings.Contains(t.Message.VI, x.Message) && !strings.Contains(t.Message.EN, x.Message) {
 		wrong = append(wrong, fmt.Sprintf("the message is %q", t.Message.EN))
 	}
@@ -166,7 +169,16 @@ func (x *Expectation) tell() string {
 // tell writes a transition in one line: rule, device, state, severity, the
 // values that the rule saw and the message.
 func tell(t *telemetry.Transition) string {
-	words := append([]string{t.Rule, t.Device, string(t.State), t.Severity.String()}, numbers(t.Values, t.Threshold)...)
+	words := []string{t.Rule, t.Device, string(t.State), t.Severity.String()}
+	for _, is := range []struct {
+		so   bool
+		word string
+	}{{t.Shadow, "(shadow)"}, {t.Flapping, "(flapping)"}} {
+		if is.so {
+			words = append(words, is.word)
+		}
+	}
+	words = append(words, numbers(t.Values, t.Threshold)...)
 	if t.Message.EN != "" {
 		words = append(words, strconv.Quote(t.Message.EN))
 	}

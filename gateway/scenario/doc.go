@@ -31,6 +31,8 @@
 //	3.5!bad        with this quality
 //	12.6x*         until the longest value of the series ends
 //
+// FORMAT.md describes the files for their authors.
+//
 // The first reading has no value before it, so that a list cannot begin with a
 // step. A value whose list ends early is absent from there on; a slot in which
 // no value is left sends nothing.

@@ -97,6 +97,7 @@ type Expectation struct {
 	Values    map[string]float64 `yaml:"values"`
 	Threshold *float64           `yaml:"threshold"`
 	Message   string             `yaml:"message"` // part of the text in one of the languages
+	Shadow    *bool              `yaml:"shadow"`  // whether the rule is in shadow
 }
 
 // Never is a kind of transition that must not happen.
@@ -224,7 +225,7 @@ func (e *Event) validate() []telemetry.Fault {
 	return faults
 }
 
-var states = []telemetry.State{"", telemetry.Active, telemetry.Acknowledged, telemetry.Shelved, "returned", telemetry.Cleared}
+var states = []telemetry.State{"", telemetry.Active, telemetry.Acknowledged, telemetry.Shelved, telemetry.Returned, telemetry.Cleared}
 
 func (x *Expectation) validate() []telemetry.Fault {
 	var faults []telemetry.Fault

@@ -194,6 +194,66 @@ func TestBoard(t *testing.T) {
 	}
 }
 
+// TestLatchedWarning: what latches stands until somebody has acknowledged it, as
+// it stands.
+func TestLatchedWarning(t *testing.T) {
+	type board = *Board
+	latched := func(n int, state State, severity Severity) Transition {
+		s := step(n, state, severity)
+		s.Latch = true
+		return s
+	}
+	engine := func(s Transition) func(board) error {
+		return func(b board) error {
+			next, _ := b.Step(s)
+			b.Apply(next)
+			return nil
+		}
+	}
+	act := func(a Act) func(board) error {
+		return func(b board) error {
+			w, _ := b.Warning("w")
+			a.ID, a.N, a.By, a.At = "w", w.N, "lan", time.Unix(1100, 0)
+			next, err := b.Act(a)
+			if err == nil {
+				b.Apply(next)
+			}
+			return err
+		}
+	}
+	until := time.Unix(9000, 0)
+	for name, test := range map[string]struct {
+		steps []func(board) error
+		want  State
+		by    string
+		fails bool // the last of them
+	}{
+		"nobody saw it":           {[]func(board) error{engine(latched(1, Active, Severe)), engine(latched(2, Cleared, Severe))}, Returned, "", false},
+		"acknowledged afterwards": {[]func(board) error{engine(latched(1, Active, Severe)), engine(latched(2, Cleared, Severe)), act(Act{Do: Ack})}, Cleared, "lan", false},
+		"acknowledged before":     {[]func(board) error{engine(latched(1, Active, Severe)), act(Act{Do: Ack}), engine(latched(2, Cleared, Severe))}, Cleared, "lan", false},
+		"rose after it was acknowledged": {[]func(board) error{engine(latched(1, Active, Minor)), act(Act{Do: Ack}), engine(latched(2, Active, Severe)),
+			engine(latched(3, Cleared, Severe))}, Returned, "", false},
+		"shelved by nobody":     {[]func(board) error{engine(latched(1, Active, Severe)), act(Act{Do: Shelve, Until: &until}), engine(latched(2, Cleared, Severe))}, Returned, "", false},
+		"shelving what is over": {[]func(board) error{engine(latched(1, Active, Severe)), engine(latched(2, Cleared, Severe)), act(Act{Do: Shelve, Until: &until})}, Returned, "", true},
+		"a comment on it":       {[]func(board) error{engine(latched(1, Active, Severe)), engine(latched(2, Cleared, Severe)), act(Act{Do: Comment, Text: "x"})}, Returned, "", false},
+		"without latch":         {[]func(board) error{engine(step(1, Active, Severe)), engine(step(2, Cleared, Severe))}, Cleared, "", false},
+	} {
+		b := NewBoard()
+		for i, do := range test.steps {
+			if err := do(b); (err != nil) != (test.fails && i == len(test.steps)-1) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		w, _ := b.Warning("w")
+		if w.State != test.want || w.AckedBy != test.by || w.N != len(b.Warnings(true))*len(test.steps)-map[bool]int{true: 1}[test.fails] {
+			t.Errorf("%s: %+v", name, w)
+		}
+		if open := len(b.Warnings(false)); (open == 1) != (test.want == Returned) {
+			t.Errorf("%s: %d open", name, open)
+		}
+	}
+}
+
 // TestBoardIsAFold applies the same log twice and partly, as after a crash.
 func TestBoardIsAFold(t *testing.T) {
 	var log []Transition
