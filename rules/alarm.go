@@ -49,7 +49,6 @@ type raised struct {
 // judge evaluates the rule's levels and reports whether the latches changed and
 // whether timers did.
 func (b *binding) judge(f *frame) (latches, timers bool) {
-	b.tally.evaluations++
 	latched, waiting := b.latched, b.waiting
 	for i := range b.rule.levels {
 		bit := uint8(1) << i
@@ -162,6 +161,7 @@ func (b *binding) fire(f *frame) {
 	}
 	b.looked = f.now
 	if struck {
+		b.tally.evaluations++
 		b.judge(f)
 	}
 }

@@ -35,13 +35,13 @@ type rule struct {
 
 // A level is a compiled Level; a rule without levels has one.
 type level struct {
-	severity telemetry.Severity
-	title    telemetry.Text
-	source   string // of when
 	when     *program
 	clear    *program // nil: not when
 	hold     int64    // for, ns
 	release  int64    // clear_for, ns
+	severity telemetry.Severity
+	title    telemetry.Text
+	source   string // of when
 }
 
 func (l *level) applies(d *device) bool {

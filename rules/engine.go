@@ -282,6 +282,7 @@ func (e *Engine) take(r *telemetry.Reading) (evaluations uint64) {
 
 // judge evaluates the rules of a stream for the reading that it has just taken.
 func (e *Engine) judge(s *stream) {
+	s.judged++
 	s.heard = e.now
 	f := e.aim(s, false)
 	for i := range s.bindings {
@@ -298,6 +299,25 @@ func (e *Engine) judge(s *stream) {
 		}
 	}
 	e.release()
+}
+
+// tell adds the evaluations of a stream's bindings to the tallies of their rules.
+// Counting them one by one would cost a miss of the cache each.
+func (s *stream) tell() {
+	for i := range s.bindings {
+		s.bindings[i].tally.evaluations += s.judged
+	}
+	s.judged = 0
+}
+
+func (e *Engine) tell() {
+	for _, d := range e.devices {
+		for _, s := range d.streams {
+			if s != nil && s.judged > 0 {
+				s.tell()
+			}
+		}
+	}
 }
 
 // device returns the state of a device, which it gets when it has none; nil when
@@ -419,6 +439,7 @@ func (e *Engine) sweep(t int64) {
 			if s == nil {
 				continue
 			}
+			s.tell()
 			for i := range s.bindings {
 				e.queue.remove(&s.bindings[i])
 				s.bindings[i].tally.devices--

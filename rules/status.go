@@ -81,6 +81,7 @@ func (e *Engine) Rules() []RuleCount {
 	if e.set == nil {
 		return out
 	}
+	e.tell()
 	withheld := map[string]int{}
 	for b := range e.withheld {
 		withheld[b.rule.Name]++

@@ -44,6 +44,7 @@ type stream struct {
 	quality telemetry.Quality
 
 	gen      uint64 // counts readings; see cell.gen
+	judged   uint64 // evaluations of each binding that its tally does not have yet
 	cells    []cell // by plan.cells
 	windows  []*window
 	hours    []*hours // by plan.hourly

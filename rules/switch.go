@@ -236,6 +236,7 @@ func rankOf(ranked bool) int {
 
 // load puts a set into force with the state that there was.
 func (e *Engine) load(set *Set, states []deviceState) {
+	e.tell()
 	tallies := map[string]*tally{}
 	for _, r := range set.rules {
 		tallies[r.Name] = &tally{}
