@@ -113,9 +113,11 @@ func (e *Engine) control(t int64, r *telemetry.Reading) {
 	case telemetry.KindStart:
 		down, _ := r.Number("down_s")
 		e.gap(t, down)
+		e.setBack(r)
 	case telemetry.KindClock:
 		jump, _ := r.Number("jump_s")
 		e.gap(t, jump)
+		e.setBack(r)
 	case telemetry.KindControl:
 		e.advance(t)
 		e.document(r)
@@ -222,6 +224,27 @@ func (b *binding) gap(length int64) {
 		b.flap.until += length
 	}
 }
+
+// setBack takes in that the wall clock was set back: what is stamped from now on
+// is older than what was stamped before, and not late for that.
+func (e *Engine) setBack(r *telemetry.Reading) {
+	jump, _ := r.Number("wall_jump_s")
+	if !(jump < 0) || jump < -maxSetBack.Seconds() {
+		return
+	}
+	by := int64(jump * float64(time.Second))
+	for _, d := range e.devices {
+		for _, s := range d.streams {
+			if s != nil && s.newest != never {
+				s.newest += by
+			}
+		}
+	}
+}
+
+// maxSetBack is more than any clock was ever wrong by; beyond it the newest
+// times would leave the range of time.
+const maxSetBack = 100 * 365 * 24 * time.Hour
 
 // take evaluates one reading and returns how many rules it evaluated.
 func (e *Engine) take(r *telemetry.Reading) (evaluations uint64) {
@@ -363,7 +386,7 @@ func (e *Engine) stream(d *device, p *plan) *stream {
 		return s
 	}
 	s := &stream{
-		plan: p, device: d, heard: e.now, newest: never,
+		plan: p, device: d, heard: e.now, newest: never, gen: 1, // the cells have 0: no reading
 		cells: make([]cell, len(p.cells)), windows: make([]*window, len(p.windows)), hours: make([]*hours, len(p.hourly)),
 		prevs: make([]prev, len(p.prevs)), places: make([]placeState, len(p.places)),
 	}

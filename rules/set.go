@@ -56,10 +56,11 @@ type plan struct {
 	windows []windowSpec
 	byCell  [][]int // windows of each cell
 
-	hourly  []int // cells with hourly means
-	hoursOf []int // by cell: place in hourly, or -1
-	prevs   []int // cells whose sample before is kept
-	prevOf  []int // by cell: place in prevs, or -1
+	hourly  []int  // cells with hourly means
+	hoursOf []int  // by cell: place in hourly, or -1
+	words   []bool // by cell: its values are words
+	prevs   []int  // cells whose sample before is kept
+	prevOf  []int  // by cell: place in prevs, or -1
 
 	places   []placeRef
 	lat, lon int  // cells, where there are places
@@ -90,6 +91,8 @@ func (p *plan) cell(name string) int {
 		p.hoursOf = append(p.hoursOf, -1)
 		p.prevOf = append(p.prevOf, -1)
 		p.byName[name] = i
+		q := p.kind.Quantity(name)
+		p.words = append(p.words, q != nil && q.Words)
 	}
 	return i
 }

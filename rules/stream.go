@@ -218,8 +218,8 @@ func (s *stream) take(r *telemetry.Reading, t, now int64, late bool) (cut []wind
 		v := &r.Values[i]
 		quality := max(v.Quality, whole)
 		c, ok := s.plan.byName[v.Name]
-		if !ok || !quality.Usable() || !telemetry.Finite(v.Number) {
-			continue
+		if !ok || !quality.Usable() || !telemetry.Finite(v.Number) || (v.Text != "") != s.plan.words[c] {
+			continue // also a word where the kind has a number: it is missing, not 0
 		}
 		if !late {
 			s.cells[c] = cell{number: v.Number, word: v.Text, at: now, heard: now, gen: s.gen, quality: quality}

@@ -46,9 +46,9 @@ func filter(query func(string) string) (keep func(*telemetry.Warning) bool, all 
 	switch state {
 	case "all", telemetry.Cleared:
 		all = true
-	case "", telemetry.Pending, telemetry.Active, telemetry.Acknowledged, telemetry.Shelved:
+	case "", telemetry.Pending, telemetry.Active, telemetry.Acknowledged, telemetry.Shelved, telemetry.Returned:
 	default:
-		return nil, false, problemf(http.StatusBadRequest, "state", "state %q is not one of all, pending, active, acknowledged, shelved, cleared", state)
+		return nil, false, problemf(http.StatusBadRequest, "state", "state %q is not one of all, pending, active, acknowledged, shelved, returned, cleared", state)
 	}
 	least := telemetry.NoSeverity
 	if s := query("severity"); s != "" {

@@ -76,6 +76,7 @@ func stateText(s telemetry.State) telemetry.Text {
 		telemetry.Active:       {VI: "Chưa ai nhận", EN: "not acknowledged"},
 		telemetry.Acknowledged: {VI: "Đã có người nhận", EN: "acknowledged"},
 		telemetry.Shelved:      {VI: "Tạm gác", EN: "shelved"},
+		telemetry.Returned:     {VI: "Đã hết, chưa ai nhận", EN: "over, not acknowledged"},
 		telemetry.Cleared:      {VI: "Đã hết", EN: "cleared"},
 	}[s]
 }

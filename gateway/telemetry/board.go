@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"time"
 )
 
 // KeepCleared is how many cleared warnings a Board remembers: they serve the
@@ -53,7 +54,7 @@ func (b *Board) Step(step Transition) (Transition, bool) {
 	if !ok {
 		return next, true
 	}
-	next.N = before.N + 1
+	next.N, next.At = before.N+1, before.after(step.At)
 	if step.State == Cleared {
 		next.AckedBy = before.AckedBy
 		if step.Latch && before.State != Cleared && !before.taken() {
@@ -79,6 +80,27 @@ func (b *Board) Step(step Transition) (Transition, bool) {
 // has not risen since.
 func (t *Transition) taken() bool { return t.AckedBy != "" }
 
+// after is at, or just after the transition where that is later: what has the
+// higher number happened later, whatever clocks said.
+func (t *Transition) after(at time.Time) time.Time {
+	if least := t.At.Add(1); at.Before(least) {
+		return least
+	}
+	return at
+}
+
+// End returns the step that clears a warning of which the engine has lost its
+// knowledge, and false when there is nothing to clear.
+func (b *Board) End(id string, at time.Time) (Transition, bool) {
+	before, ok := b.warnings[id]
+	if !ok || before.State == Cleared || before.State == Returned {
+		return Transition{}, false
+	}
+	end := Transition{Warning: before.Warning, Step: b.steps[id] + 1}
+	end.State, end.At, end.Expires = Cleared, at, nil
+	return end, true
+}
+
 // Act returns the transition that an operator's act makes. The error is
 // ErrUnknown, ErrConflict when the warning has moved on since the operator saw
 // it, or says what the act lacks.
@@ -95,7 +117,7 @@ func (b *Board) Act(act Act) (Transition, error) {
 	}
 	next := *before
 	next.N++
-	next.At = act.At
+	next.At = before.after(act.At)
 	next.Act = &act
 	if before.State == Cleared && act.Do != Comment {
 		return Transition{}, fmt.Errorf("warning %q is cleared: only a comment can be added", act.ID)
