@@ -63,7 +63,7 @@ func runDemo(ctx context.Context, env environment, dir string, speed float64, at
 		return ended(ctx, err)
 	}
 	return g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
-		g.live(ctx, group, nil, nil)
+		g.live(ctx, group, nil)
 		group.Go(func() error { return field.Run(ctx) })
 		group.Go(func() error { return view.Run(ctx) })
 	})

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,9 @@ type instance struct {
 	supervisor *supervisor
 	sources    []source
 	newcomers  map[string][]telemetry.Transition // what new followers of the warnings log are offered
+
+	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
+	reloading sync.Mutex
 
 	closers []func() error
 	ready   chan struct{} // closed when everything runs
@@ -228,7 +232,7 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 
 // live starts the sources of a gateway that runs for real, once the log has its
 // start and its rules.
-func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-chan os.Signal, load func() (Configuration, *world, error)) {
+func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-chan os.Signal) {
 	beat := &pulse{name: g.cfg.Gateway, clock: g.clock, log: g.spool.Readings(), last: g.spool.Readings().Last, logger: g.logger}
 	group.Go(func() error {
 		if !beat.begin(ctx, g.downFor()) {
@@ -249,7 +253,7 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 			group.Go(func() error { return g.supervisor.keep(ctx, src) })
 		}
 		if reload != nil {
-			group.Go(func() error { g.reloads(ctx, reload, load); return nil })
+			group.Go(func() error { g.reloads(ctx, reload); return nil })
 		}
 		close(g.ready)
 		return beat.Run(ctx)
@@ -375,39 +379,47 @@ func (g *instance) publish(ctx context.Context) error {
 	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: "mqtt"}, transitions(mqtt.Accept))
 }
 
-// reloads puts changed rules, devices and kinds in force when asked to; files
-// with a fault, or a log that does not take them, change nothing.
-func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal, load func() (Configuration, *world, error)) {
+// reloads puts changed rules, devices and kinds in force at each signal.
+func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-reload:
 		}
-		g.reload(ctx, load)
+		err := g.reload(ctx)
+		var faults config.Faults
+		switch {
+		case errors.As(err, &faults):
+			for _, f := range faults {
+				g.logger.Error("reload: "+f.String(), "file", f.File, "line", f.Line)
+			}
+			g.logger.Error("reload refused, nothing was changed", "faults", len(faults))
+		case err != nil:
+			g.logger.Error("reload refused, nothing was changed", "error", err)
+		}
 	}
 }
 
-func (g *instance) reload(ctx context.Context, load func() (Configuration, *world, error)) {
-	cfg, w, err := load()
-	var faults config.Faults
-	if errors.As(err, &faults) {
-		for _, f := range faults {
-			g.logger.Error("reload: "+f.String(), "file", f.File, "line", f.Line)
-		}
-		g.logger.Error("reload refused, nothing was changed", "faults", len(faults))
-		return
+// reload reads rules, devices and kinds again and puts them in force. Files with
+// a fault, or a log that does not take them, change nothing.
+func (g *instance) reload(ctx context.Context) error {
+	if g.load == nil || g.started(ctx) != nil {
+		return errors.New("there is nothing to read again")
 	}
-	if err == nil {
-		err = g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document)
-	}
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	cfg, w, err := g.load()
 	if err != nil {
-		g.logger.Error("reload refused, nothing was changed", "error", err)
-		return
+		return err
+	}
+	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document); err != nil {
+		return err
 	}
 	g.intake.SetKnown(w.Known)
 	g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
 	if keys := g.cfg.differs(&cfg); len(keys) > 0 {
 		g.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))
 	}
+	return nil
 }

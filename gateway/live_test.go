@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,6 +46,41 @@ func TestReload(t *testing.T) {
 	eventually(t, "the old rule clears, the new one raises", 3*time.Second, func() bool {
 		all := g.warnings("?state=all")
 		return len(all) == 2 && all[0].Rule == "low" && all[1].ID == before.ID && all[1].State == telemetry.Cleared && all[1].N == 2
+	})
+}
+
+// TestReloadOverTheAPI does the same with POST /api/v1/rules/reload, and names a
+// key that only a restart puts in force.
+func TestReloadOverTheAPI(t *testing.T) {
+	g := prepare(t, "rules: [rules.yaml]\n")
+	g.write("rules.yaml", "rules: [{name: high, on: river, when: level_m > 3}]\n")
+	g.start()
+	post := func() (int, string) {
+		t.Helper()
+		response, err := http.Post("http://"+g.ports.console+"/api/v1/rules/reload", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+	g.write("rules.yaml", "rules: [{name: high, on: river, when: level_n > 3}]\n")
+	if status, body := post(); status != http.StatusUnprocessableEntity || !strings.Contains(body, "rules.yaml:1") || !strings.Contains(body, "did you mean level_m") {
+		t.Errorf("a broken file: %d %s", status, body)
+	}
+	g.write("rules.yaml", "rules: [{name: low, on: river, when: level_m < 1}]\n")
+	g.write("gateway.yaml", read(t, g.dir, "gateway.yaml")+"spool: {max_age: 30d}\n")
+	if status, body := post(); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	if text := g.output.String(); !strings.Contains(text, "by a restart only") || !strings.Contains(text, "keys=spool") {
+		t.Errorf("the changed key is not named:\n%s", text)
+	}
+	g.publish(g.client("station"), "telemetry/kim-long/river", `{"level_m":0.5}`)
+	eventually(t, "the new rule is in force", 2*time.Second, func() bool {
+		list := g.warnings("")
+		return len(list) == 1 && list[0].Rule == "low"
 	})
 }
 

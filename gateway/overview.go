@@ -19,6 +19,7 @@ func (g *instance) consoleSources() console.Sources {
 		Warning:  g.centre.Warning,
 		History:  newHistorian(g.spool.Warnings()).of,
 		Act:      g.centre.Act,
+		Reload:   g.reload,
 		Devices:  func() any { return g.devices() },
 		Rules:    func() any { return g.evaluator.engine.Rules() },
 		Ready: map[string]func(context.Context) error{

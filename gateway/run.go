@@ -55,12 +55,13 @@ func serve(ctx context.Context, env environment, cfg Configuration, w *world, lo
 	if err != nil {
 		return ended(ctx, err)
 	}
+	g.load = load
 	fmt.Fprintf(env.stdout, "Hải Đăng %s\n  MQTT      %s\n", version, cfg.Broker.Listen)
 	if at := g.store.Addr(); at != nil {
 		fmt.Fprintf(env.stdout, "  InfluxDB  http://%s/query?db=haidang\n", at)
 	}
 	fmt.Fprintf(env.stdout, "  console   http://%s/\n  data      %s\n", g.console.Addr(), cfg.Data)
 	return g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
-		g.live(ctx, group, env.reload, load)
+		g.live(ctx, group, env.reload)
 	})
 }

@@ -111,6 +111,17 @@ func (c *Console) act(deed telemetry.Deed) func(http.ResponseWriter, *http.Reque
 	}
 }
 
+// reload serves POST /api/v1/rules/reload.
+func (c *Console) reload(w http.ResponseWriter, r *http.Request) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return problemf(http.StatusUnsupportedMediaType, "", "Content-Type is %q; expected application/json", r.Header.Get("Content-Type"))
+	}
+	if err := c.sources.Reload(r.Context()); err != nil {
+		return problemf(http.StatusUnprocessableEntity, "", "nothing was changed: %v", err)
+	}
+	return writeJSON(w, http.StatusOK, map[string]bool{"reloaded": true})
+}
+
 func (c *Console) actProblem(act telemetry.Act, err error) error {
 	switch {
 	case errors.Is(err, telemetry.ErrUnknown):

@@ -36,6 +36,9 @@ type Sources struct {
 	// ErrConflict with 409, other errors with 400 and their text; but when the
 	// act could not be kept, the error wraps ErrUnavailable: 503.
 	Act func(ctx context.Context, act telemetry.Act) (telemetry.Warning, error)
+	// Reload reads rules, devices and kinds again and puts them in force. Its
+	// error says what is wrong with them, a line each; nothing was changed then.
+	Reload func(ctx context.Context) error
 	// Devices and Rules return slices to be written as JSON.
 	Devices func() any
 	Rules   func() any

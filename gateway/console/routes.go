@@ -52,6 +52,9 @@ func (c *Console) routes(reg Registry) []route {
 	if c.sources.Rules != nil {
 		routes = append(routes, route{"/api/v1/rules", http.MethodGet, nil, list("rules", c.sources.Rules)})
 	}
+	if c.sources.Reload != nil {
+		routes = append(routes, route{"/api/v1/rules/reload", http.MethodPost, nil, c.reload})
+	}
 	if c.sources.DeadLetters != nil {
 		routes = append(routes, route{"/api/v1/deadletters", http.MethodGet, []string{"limit"}, c.deadLetters})
 	}
