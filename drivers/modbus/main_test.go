@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -12,6 +13,9 @@ import (
 func TestMain(m *testing.M) {
 	before := runtime.NumGoroutine()
 	code := m.Run()
+	if f := flag.Lookup("test.fuzz"); f != nil && f.Value.String() != "" {
+		os.Exit(code) // fuzzing keeps a goroutine for signals
+	}
 	deadline := time.After(5 * time.Second)
 	for runtime.NumGoroutine() > before {
 		select {
