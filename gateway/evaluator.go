@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,11 +28,12 @@ type evaluator struct {
 	centre *centre
 	engine *rules.Engine
 	logger *slog.Logger
+	every  time.Duration // between checkpoints
 
-	position uint64 // last frame that was evaluated and whose steps are written
-	ahead    bool   // the engine has evaluated one more
-	kept     uint64 // position of the last checkpoint
-	keptAt   time.Time
+	mu       sync.Mutex // guards the engine between a frame and a checkpoint
+	position uint64     // last frame that was evaluated and whose steps are written
+	ahead    bool       // the engine has evaluated one more
+	kept     uint64     // position of the last checkpoint
 
 	// Without a checkpoint the engine learns what it can from the log up to
 	// relearn; held are the warnings that it has raised meanwhile. Those that it
@@ -45,7 +47,7 @@ type evaluator struct {
 // openEvaluator restores the engine from its checkpoint. Without one, or with
 // one that cannot be read, it begins at the start of the log.
 func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
-	e := &evaluator{spool: s, centre: c, logger: logger, keptAt: time.Now()}
+	e := &evaluator{spool: s, centre: c, logger: logger, every: checkpointEvery}
 	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
 	last := s.Readings().Last()
 	blob, err := s.LoadCheckpoint(ctx, followRules)
@@ -90,13 +92,37 @@ func (e *evaluator) announce(ctx context.Context, gateway string, at time.Time, 
 // Run evaluates the log until ctx ends and keeps a last checkpoint.
 func (e *evaluator) Run(ctx context.Context) error {
 	options := spool.FollowOptions{Name: followRules, From: e.position + 1, Manual: true}
+	var keeping sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	keeping.Go(func() { e.keepNowAndThen(ctx) })
 	err := e.spool.Readings().Follow(ctx, options, e.accept)
+	err = ended(ctx, err)
+	stop()
+	keeping.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(ended(ctx, err), e.keep(last))
+	return errors.Join(err, e.keep(last))
+}
+
+// keepNowAndThen keeps checkpoints, also while no frame comes: a log that is
+// full gets none until the rules' position gives its frames free.
+func (e *evaluator) keepNowAndThen(ctx context.Context) {
+	failing := false
+	for wait(ctx, e.every) {
+		e.mu.Lock()
+		err := e.keep(ctx)
+		e.mu.Unlock()
+		if err != nil && ctx.Err() == nil && !failing {
+			// Evaluation goes on without: after a crash more frames are evaluated again.
+			e.logger.Error("the rules' checkpoint cannot be kept, trying again", "error", err)
+		}
+		failing = err != nil
+	}
 }
 
 func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Reading]) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for i := range batch.Frames {
 		frame := &batch.Frames[i]
 		if frame.Seq <= e.position {
@@ -119,14 +145,6 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 		e.position, e.ahead = frame.Seq, false
 		e.done.Store(frame.Seq)
 	}
-	if time.Since(e.keptAt) < checkpointEvery {
-		return nil
-	}
-	if err := e.keep(ctx); err != nil && ctx.Err() == nil {
-		// Evaluation goes on without: after a crash more frames are evaluated again.
-		e.logger.Error("the rules' checkpoint cannot be kept, trying again", "error", err)
-		e.keptAt = time.Now()
-	}
 	return nil
 }
 
@@ -139,9 +157,11 @@ func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Read
 	if frame.Seq <= e.relearn || e.engine.Hash() == "" {
 		return nil
 	}
-	held := e.held
+	if err := e.centre.orphan(ctx, frame.Received, e.held); err != nil {
+		return err
+	}
 	e.held = nil
-	return e.centre.orphan(ctx, frame.Received, held)
+	return nil
 }
 
 // write hands the steps to the centre. The engine has moved on and cannot give
@@ -181,6 +201,6 @@ func (e *evaluator) keep(ctx context.Context) error {
 	if err := e.spool.Readings().Commit(ctx, followRules, e.position); err != nil {
 		return fmt.Errorf("move the rules' position: %w", err)
 	}
-	e.kept, e.keptAt = e.position, time.Now()
+	e.kept = e.position
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +47,7 @@ type instance struct {
 	console    *console.Console
 	supervisor *supervisor
 	sources    []source
-	newcomers  map[string][]telemetry.Transition // what new followers of the warnings log are offered
+	roll       *roll // the followers of the warnings log
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
 	reloading sync.Mutex
@@ -82,7 +81,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	if g.centre, err = openCentre(ctx, g.spool.Warnings(), g.now); err != nil {
 		return nil, err
 	}
-	if err := g.welcome(ctx); err != nil {
+	if g.roll, err = openRoll(ctx, g.spool, g.followWarnings(), logger); err != nil {
 		return nil, err
 	}
 	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
@@ -297,10 +296,17 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 		recipient := ioc.NewRecipient(c.Name, ioc.NewWebhook(*c.Webhook, version), ioc.Options{Registerer: g.reg, Logger: g.logger})
 		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
 			sender := recipient.Sender(class)
-			offer := g.newcomers[sender.Name()]
+			offer := g.centre.lasting()
 			group.Go(func() error {
-				if err := sender.Accept(ctx, offer); err != nil && ctx.Err() == nil {
-					g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
+				if g.roll.owes(sender.Name()) {
+					err := sender.Accept(ctx, offer)
+					if ctx.Err() != nil {
+						return nil // it is still owed the offer
+					}
+					if err != nil {
+						g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
+					}
+					g.roll.offered(ctx, sender.Name())
 				}
 				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(sender.Accept))
 			})
@@ -317,37 +323,6 @@ func (g *instance) followWarnings() []string {
 		}
 	}
 	return names
-}
-
-// welcome finds the followers of the warnings log that are new: they begin at
-// its end, and recipients are offered what lasts, instead of three years of
-// warnings that are over.
-func (g *instance) welcome(ctx context.Context) error {
-	const blob = "followers"
-	text, err := g.spool.LoadCheckpoint(ctx, blob)
-	if err != nil {
-		g.logger.Error("the list of followers cannot be read; all begin where their positions say", "error", err)
-	}
-	known := strings.Fields(string(text))
-	names := g.followWarnings()
-	g.newcomers = map[string][]telemetry.Transition{}
-	last := g.spool.Warnings().Last()
-	for _, name := range names {
-		if err != nil || last == 0 || slices.Contains(known, name) {
-			continue
-		}
-		if err := g.spool.Warnings().Commit(ctx, name, last); err != nil {
-			return fmt.Errorf("begin %s at the end of the warnings log: %w", name, err)
-		}
-		g.newcomers[name] = g.centre.lasting()
-	}
-	if strings.Join(known, " ") == strings.Join(names, " ") {
-		return nil
-	}
-	if err := g.spool.SaveCheckpoint(ctx, blob, []byte(strings.Join(names, " "))); err != nil {
-		return fmt.Errorf("keep the list of followers: %w", err)
-	}
-	return nil
 }
 
 // transitions makes a follower of the warnings log of what takes transitions.

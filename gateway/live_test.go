@@ -74,9 +74,10 @@ func TestReloadOverTheAPI(t *testing.T) {
 	if status, body := post(); status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	if text := g.output.String(); !strings.Contains(text, "by a restart only") || !strings.Contains(text, "keys=spool") {
-		t.Errorf("the changed key is not named:\n%s", text)
-	}
+	eventually(t, "the changed key is named", 2*time.Second, func() bool {
+		text := g.output.String()
+		return strings.Contains(text, "by a restart only") && strings.Contains(text, "keys=spool")
+	})
 	g.publish(g.client("station"), "telemetry/kim-long/river", `{"level_m":0.5}`)
 	eventually(t, "the new rule is in force", 2*time.Second, func() bool {
 		list := g.warnings("")
