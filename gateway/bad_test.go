@@ -133,7 +133,7 @@ func read(t *testing.T, dir, name string) string {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{}, {"fly"}, {"run", "--fast"}, {"run", "now"}, {"replay"}, {"decode", "png", "x"}, {"replay", "--rate", "0", "x"}, {"replay", "--start", "then", "x"}} {
+	for _, args := range [][]string{{}, {"fly"}, {"run", "--fast"}, {"run", "now"}, {"replay"}, {"decode", "png", "x"}, {"replay", "--rate", "0", "x"}, {"replay", "--start", "then", "x"}, {"demo", "--speed", "0"}, {"demo", "--speed", "NaN"}} {
 		if code, _, stderr := command(t, args...); code != exitUsage || stderr == "" {
 			t.Errorf("haidang %s: exit code %d, %q; want 2 and a reason", strings.Join(args, " "), code, stderr)
 		}

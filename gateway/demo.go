@@ -28,6 +28,9 @@ curl 'http://127.0.0.1:8080/api/v1/warnings'`,
 			if len(args) > 0 {
 				return usagef("demo takes no arguments, only flags: %q", args)
 			}
+			if !(speed > 0 && speed <= 20) {
+				return usagef("--speed %v is not above 0 and at most 20", speed)
+			}
 			return runDemo(ctx, env, dir, speed, demo.DefaultAddresses())
 		},
 	}

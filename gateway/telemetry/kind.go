@@ -70,8 +70,11 @@ func NewCatalogue(kinds []Kind) (*Catalogue, []Fault) {
 
 func (k *Kind) validate() []Fault {
 	var faults []Fault
-	if !ValidName(k.Name) || k.Name == "warning" {
-		faults = append(faults, Faultf("name", "kind %q is not a name of letters, digits and ._:- that begins with a letter or digit (and not \"warning\")", k.Name))
+	switch {
+	case k.Name == "warning":
+		faults = append(faults, Faultf("name", "kind \"warning\" is reserved: the gateway writes it itself"))
+	case !ValidName(k.Name):
+		faults = append(faults, Faultf("name", "kind %q is not a name of letters, digits and ._:- that begins with a letter or digit", k.Name))
 	}
 	seen := map[string]bool{}
 	for i, q := range k.Values {
