@@ -1,6 +1,6 @@
 module haidang
 
-go 1.26.8
+go 1.26.0
 
 require (
 	github.com/BertoldVdb/go-ais v0.4.0
