@@ -160,7 +160,7 @@ func (g *instance) openSources() (err error) {
 		return err
 	}
 	g.onClose(func() error { g.broker.Close(); return nil })
-	g.supervisor = newSupervisor(g.intake, g.reg, g.logger)
+	g.supervisor = newSupervisor(g.intake, g.isDown, g.reg, g.logger)
 	for _, c := range g.cfg.Modbus {
 		line, err := modbus.New(c, g.world.profiles, g.intake, g.reg, g.logger)
 		if err != nil {
@@ -179,6 +179,13 @@ func (g *instance) openSources() (err error) {
 		g.sources = append(g.sources, source{name: "ais." + c.Name, link: c.Name, run: receiver.Run})
 	}
 	return nil
+}
+
+// isDown reports whether the newest link reading of a device says that it is
+// down.
+func (g *instance) isDown(device string) bool {
+	heard, ok := g.intake.HeardOf(device)
+	return ok && heard.Up != nil && !*heard.Up
 }
 
 // tryListen tells an occupied port at the start, where somebody reads it: later

@@ -32,15 +32,16 @@ const (
 // A supervisor keeps sources running.
 type supervisor struct {
 	intake   telemetry.Intake
+	down     func(link string) bool // the newest link reading says so already
 	logger   *slog.Logger
 	up       *prometheus.GaugeVec
 	restarts *prometheus.CounterVec
 }
 
-func newSupervisor(intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger) *supervisor {
+func newSupervisor(intake telemetry.Intake, down func(link string) bool, reg prometheus.Registerer, logger *slog.Logger) *supervisor {
 	with := promauto.With(reg)
 	return &supervisor{
-		intake: intake, logger: logger,
+		intake: intake, down: down, logger: logger,
 		up:       with.NewGaugeVec(prometheus.GaugeOpts{Name: "haidang_source_running", Help: "1 while the source runs, 0 while it waits to be started again."}, []string{"source"}),
 		restarts: with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_source_restarts_total", Help: "How often a source ended with an error and was started again."}, []string{"source"}),
 	}
@@ -71,7 +72,9 @@ func (s *supervisor) keep(ctx context.Context, src source) error {
 			said = err.Error()
 			s.logger.Warn("source failed, trying again", "source", src.name, "error", err)
 		}
-		s.intake.Accept(src.name, []telemetry.Reading{telemetry.Link(src.link, false, err)}, nil)
+		if !s.down(src.link) { // the source has not told it itself, nor has an earlier try
+			s.intake.Accept(src.name, []telemetry.Reading{telemetry.Link(src.link, false, err)}, nil)
+		}
 		if !wait(ctx, pause/2+rand.N(pause)) {
 			return nil
 		}
