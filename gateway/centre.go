@@ -103,7 +103,11 @@ func (c *centre) Act(ctx context.Context, act telemetry.Act) (telemetry.Warning,
 func (c *centre) settle(ctx context.Context) error {
 	batch := c.unsure
 	c.unsure = nil
-	return c.write(ctx, batch)
+	err := c.write(ctx, batch)
+	if err != nil {
+		c.unsure = batch // whatever this try failed of, the first one may be on disk
+	}
+	return err
 }
 
 // writePatienceOfCentre bounds one write, whoever asked for it and left.

@@ -137,31 +137,33 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 		if err := e.write(ctx, steps); err != nil {
 			return err
 		}
-		if e.held != nil {
-			if err := e.learn(ctx, frame, steps); err != nil {
-				return err
-			}
-		}
 		e.position, e.ahead = frame.Seq, false
 		e.done.Store(frame.Seq)
+		if e.held != nil {
+			e.learn(ctx, frame, steps)
+		}
 	}
 	return nil
 }
 
 // learn notes what the engine holds while it goes through the log without a
-// checkpoint, and clears the rest once it has its rules and has caught up.
-func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Reading], steps []telemetry.Transition) error {
+// checkpoint, and clears the rest once it has its rules and has caught up. If
+// that cannot be written, the next frame tries again: this one is evaluated, and
+// must not be evaluated twice.
+func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Reading], steps []telemetry.Transition) {
 	for _, s := range steps {
 		e.held[s.ID] = s.State != telemetry.Cleared
 	}
 	if frame.Seq <= e.relearn || e.engine.Hash() == "" {
-		return nil
+		return
 	}
 	if err := e.centre.orphan(ctx, frame.Received, e.held); err != nil {
-		return err
+		if ctx.Err() == nil {
+			e.logger.Error("warnings that the engine has lost cannot be cleared, trying again", "error", err)
+		}
+		return
 	}
 	e.held = nil
-	return nil
 }
 
 // write hands the steps to the centre. The engine has moved on and cannot give
