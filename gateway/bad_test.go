@@ -63,6 +63,41 @@ rules: [rules.yaml]
 	}
 }
 
+// TestBadConfigurations checks each configuration of testdata/bad: every fault
+// that its lines "# want: " name is told, and no other.
+func TestBadConfigurations(t *testing.T) {
+	names, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(names) == 0 {
+		t.Fatal("no configuration in testdata/bad", err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			code, _, stderr := command(t, "check", "--config", name)
+			if code != exitUsage {
+				t.Errorf("exit code %d, want %d", code, exitUsage)
+			}
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wants := 0
+			for line := range strings.Lines(string(text)) {
+				want, ok := strings.CutPrefix(strings.TrimSpace(line), "# want: ")
+				if !ok {
+					continue
+				}
+				wants++
+				if !strings.Contains(stderr, "testdata/bad/"+want) {
+					t.Errorf("no %q", want)
+				}
+			}
+			if got := strings.Count(stderr, "testdata/bad/"); got != wants || wants == 0 {
+				t.Errorf("%d faults, want %d:\n%s", got, wants, stderr)
+			}
+		})
+	}
+}
+
 // TestShippedConfigurations loads every configuration that the project ships.
 func TestShippedConfigurations(t *testing.T) {
 	for _, name := range []string{"", "../deploy/station/gateway.yaml", "../deploy/replay/sheepscot.yaml", "demo/gateway.yaml"} {

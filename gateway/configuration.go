@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -219,6 +220,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 	faults = append(faults, telemetry.Under("spool", c.Spool.Validate())...)
 	faults = append(faults, telemetry.Under("influx", c.Influx.Validate())...)
 	faults = append(faults, telemetry.Under("console", c.Console.Validate())...)
+	faults = append(faults, c.sharedPorts()...)
 	names := map[string]string{}
 	for i := range c.Modbus {
 		at := fmt.Sprintf("modbus[%d]", i)
@@ -235,6 +237,36 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 		at := fmt.Sprintf("ioc[%d]", i)
 		faults = append(faults, telemetry.Under(at, c.IOC[i].Validate())...)
 		faults = append(faults, unique(recipients, c.IOC[i].Name, at)...)
+	}
+	return faults
+}
+
+// sharedPorts reports listeners of ours that would take the same port: at the
+// start only one of them would get it.
+func (c *Configuration) sharedPorts() (faults []telemetry.Fault) {
+	seen := map[string]string{}
+	look := func(at, address string) {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || port == "0" {
+			return // its own package says what is wrong with it
+		}
+		for _, other := range []string{host, "", "0.0.0.0", "::"} {
+			if first, taken := seen[net.JoinHostPort(other, port)]; taken {
+				faults = append(faults, telemetry.Faultf(at, "port %s is that of %s already", port, first))
+				return
+			}
+		}
+		seen[address] = at
+	}
+	look("broker.listen", c.Broker.Listen)
+	look("broker.tls.listen", c.Broker.TLS.Listen)
+	look("broker.websocket.listen", c.Broker.Websocket.Listen)
+	look("influx.listen", c.Influx.Listen)
+	look("console.listen", c.Console.Listen)
+	for i := range c.AIS {
+		if address, listens := strings.CutPrefix(c.AIS[i].Connect, "listen://"); listens {
+			look(fmt.Sprintf("ais[%d].connect", i), address)
+		}
 	}
 	return faults
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -55,6 +56,12 @@ func loadWorld(in folder, cfg *Configuration, doc *config.Document) (*world, con
 		// of their faults would return as a fault of many rules.
 		_, faults = rules.Compile(w.document)
 	}
+	if slices.ContainsFunc(faults, func(f telemetry.Fault) bool { return strings.HasPrefix(f.Path, "zones") }) {
+		// GeoJSON is read as YAML only for the lines of its faults: it takes a while.
+		if zones, err := in.open(cfg.Zones); err == nil {
+			parts["zones"] = []part{{zones, 0}}
+		}
+	}
 	w.parts, w.doc = parts, doc
 	placed := placeAll(faults, parts, doc)
 	return w, append(l.faults, unsaid(l.faults, placed)...)
@@ -73,6 +80,10 @@ func placeAll(faults []telemetry.Fault, parts map[string][]part, doc *config.Doc
 // place finds the file and line of a fault whose path is relative to the joined
 // lists.
 func place(f telemetry.Fault, parts map[string][]part, doc *config.Document) config.Fault {
+	if zones := parts["zones"]; len(zones) > 0 && strings.HasPrefix(f.Path, "zones") {
+		f.Path = strings.TrimPrefix(strings.TrimPrefix(f.Path, "zones"), ".")
+		return zones[0].doc.Locate([]telemetry.Fault{f})[0]
+	}
 	m := listPath.FindStringSubmatch(f.Path)
 	if m == nil {
 		return doc.Locate([]telemetry.Fault{f})[0]

@@ -68,8 +68,13 @@ func (m *Map) Validate() []telemetry.Fault {
 	if len(m.Columns) == 0 {
 		faults = append(faults, telemetry.Faultf("columns", "no column is named, as in columns: {stage: {to: river.level_m}}"))
 	}
+	from := map[string]string{}
 	for _, name := range sortedKeys(m.Columns) {
 		c := m.Columns[name]
+		if first, taken := from[c.To]; taken {
+			faults = append(faults, telemetry.Faultf("columns."+name+".to", "%s is that of column %q already", c.To, first))
+		}
+		from[c.To] = name
 		if kind, value, ok := strings.Cut(c.To, "."); !ok || !telemetry.ValidName(kind) || !telemetry.ValidName(value) {
 			faults = append(faults, telemetry.Faultf("columns."+name+".to", "%q is not kind.value, as in river.level_m", c.To))
 		}

@@ -127,12 +127,14 @@ func TestCSVHeader(t *testing.T) {
 }
 
 func TestMapFaults(t *testing.T) {
-	m := Map{Delimiter: "ab", Time: TimeColumn{Zone: "Hue"}, Columns: map[string]Column{"a": {To: "level"}, "b": {To: "river.level_m", Factor: new(float64)}}}
+	m := Map{Delimiter: "ab", Time: TimeColumn{Zone: "Hue"}, Columns: map[string]Column{
+		"a": {To: "level"}, "b": {To: "river.level_m", Factor: new(float64)}, "c": {To: "river.level_m"},
+	}}
 	var got []string
 	for _, f := range m.Validate() {
 		got = append(got, f.Path)
 	}
-	if fmt.Sprint(got) != "[device delimiter time.column time.zone columns.a.to columns.b.factor]" {
+	if fmt.Sprint(got) != "[device delimiter time.column time.zone columns.a.to columns.b.factor columns.c.to]" {
 		t.Errorf("faults at %v", got)
 	}
 }
