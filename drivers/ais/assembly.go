@@ -23,6 +23,7 @@ type partial struct {
 	channel byte
 	group   uint32
 	source  uint64
+	station uint64    // source when its tag block is right
 	time    time.Time // as the first part that has one says
 	fed     time.Time // when the newest part was fed
 	payload []byte
@@ -110,7 +111,7 @@ func (a *assembly) begin(s *sentence, at time.Time) *partial {
 	}
 	*p = partial{
 		talker: s.talker, own: s.own, total: s.total, have: 1, seq: s.seq, channel: s.channel,
-		group: s.tag.group, source: s.tag.source, time: s.time, fed: at,
+		group: s.tag.group, source: s.tag.source, station: s.tag.station(), time: s.time, fed: at,
 		payload: append(p.payload[:0], s.payload...),
 	}
 	return p

@@ -2,6 +2,7 @@ package ais
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"haidang/drivers/link"
@@ -16,7 +17,28 @@ type Config struct {
 	// MaxConnections bounds the talkers of listen:// and the senders of udp://;
 	// default 64.
 	MaxConnections int `yaml:"max_connections"`
+
+	Thin Thin `yaml:"thin"` // which positions of a vessel are handed on; default all
+	// Clock is whose time a reading has: line (default), the line's own where it is
+	// within MaxSkew of receipt; receipt, always that of receipt.
+	Clock   string             `yaml:"clock"`
+	MaxSkew telemetry.Duration `yaml:"max_skew"` // default 2m; of file:// any time is believed
+	// Refresh is how often facts of a vessel that do not change are handed on;
+	// default 1h.
+	Refresh telemetry.Duration `yaml:"refresh"`
+	// Forward are other programs, udp://host:port, that get every sentence whose
+	// checksum is right, one in a datagram.
+	Forward []string `yaml:"forward"`
 }
+
+// The clocks of Config.
+const (
+	ClockLine    = "line"
+	ClockReceipt = "receipt"
+)
+
+// maxForwards bounds the programs that sentences are forwarded to.
+const maxForwards = 16
 
 // DefaultConnect is where a receiver listens when nothing is configured.
 const DefaultConnect = "listen://127.0.0.1:10110"
@@ -39,6 +61,34 @@ func (c *Config) Validate() []telemetry.Fault {
 	}
 	if c.MaxConnections < 0 || c.MaxConnections > maxConnections {
 		faults = append(faults, telemetry.Faultf("max_connections", "max_connections %d is not in 0..%d; 0 means 64", c.MaxConnections, maxConnections))
+	}
+	if c.Clock != "" && c.Clock != ClockLine && c.Clock != ClockReceipt {
+		faults = append(faults, telemetry.Faultf("clock", "clock %q is not line or receipt", c.Clock))
+	}
+	if c.MaxSkew < 0 || c.MaxSkew.Std() > 30*24*time.Hour {
+		faults = append(faults, telemetry.Faultf("max_skew", "max_skew %s is not in 0s..30d; 0 means 2m", c.MaxSkew))
+	}
+	if c.Refresh < 0 || c.Refresh > 0 && c.Refresh.Std() < time.Second {
+		faults = append(faults, telemetry.Faultf("refresh", "refresh %s is shorter than 1s; 0 means 1h", c.Refresh))
+	}
+	faults = append(faults, telemetry.Under("thin", c.Thin.validate())...)
+	return append(faults, c.validateForward()...)
+}
+
+func (c *Config) validateForward() []telemetry.Fault {
+	var faults []telemetry.Fault
+	if len(c.Forward) > maxForwards {
+		faults = append(faults, telemetry.Faultf("forward", "%d addresses to forward to: at most %d", len(c.Forward), maxForwards))
+	}
+	from, err := link.Parse(c.connect())
+	for i, to := range c.Forward {
+		at := fmt.Sprintf("forward[%d]", i)
+		switch t, bad := link.Parse(to); {
+		case bad != nil || t.Scheme != link.UDP || strings.HasSuffix(t.Address, ":0"):
+			faults = append(faults, telemetry.Faultf(at, "forward %q is not like udp://127.0.0.1:10111", to))
+		case err == nil && t.String() == from.String():
+			faults = append(faults, telemetry.Faultf(at, "forward %q is where this receiver listens: it would hear itself", to))
+		}
 	}
 	return faults
 }

@@ -13,10 +13,20 @@ type metrics struct {
 	sentences prometheus.Counter
 	readings  prometheus.Counter
 	types     [28]prometheus.Counter
+	unread    [28]prometheus.Counter
 	rejected  [reasonCount]prometheus.Counter
 	refused   prometheus.Counter
 	lost      prometheus.Counter
 	peers     prometheus.Gauge
+
+	duplicates  prometheus.Counter
+	thinned     prometheus.Counter
+	unchanged   prometheus.Counter
+	implausible prometheus.Counter
+	wrongClock  prometheus.Counter
+
+	forwarded      *prometheus.CounterVec // by address
+	forwardDropped *prometheus.CounterVec // by address and reason
 }
 
 func newMetrics(source string, reg prometheus.Registerer) *metrics {
@@ -39,6 +49,16 @@ func newMetrics(source string, reg prometheus.Registerer) *metrics {
 	for i := 1; i < len(m.types); i++ {
 		m.types[i] = types.WithLabelValues(strconv.Itoa(i))
 	}
+	unread := auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_ais_unread_messages_total", Help: "Messages of types and contents that make no reading, by type."}, []string{"type"})
+	for i := 1; i < len(m.unread); i++ {
+		m.unread[i] = unread.WithLabelValues(strconv.Itoa(i))
+	}
+	held := auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_ais_held_back_total", Help: "Messages that made no reading because nothing in them was new."}, []string{"reason"})
+	m.duplicates, m.thinned, m.unchanged = held.WithLabelValues("duplicate"), held.WithLabelValues("thinned"), held.WithLabelValues("unchanged")
+	m.implausible = counter("haidang_ais_implausible_positions_total", "Positions that fit no vessel on their MMSI, stored with quality bad.")
+	m.wrongClock = counter("haidang_ais_wrong_clock_total", "Messages whose line has a time too far from that of receipt.")
+	m.forwarded = auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_ais_forwarded_total", Help: "Sentences forwarded to other programs."}, []string{"to"})
+	m.forwardDropped = auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_ais_forward_dropped_total", Help: "Sentences not forwarded."}, []string{"to", "reason"})
 	rejected := auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_ais_rejected_total", Help: "Lines, sentences and messages refused."}, []string{"reason"})
 	for i := int(None) + 1; i < reasonCount; i++ {
 		m.rejected[i] = rejected.WithLabelValues(Reason(i).String())
@@ -56,6 +76,16 @@ func (m *metrics) add(now, before *Counts) {
 			m.types[i].Add(float64(n))
 		}
 	}
+	for i := 1; i < len(m.unread); i++ {
+		if n := now.Unread[i] - before.Unread[i]; n > 0 {
+			m.unread[i].Add(float64(n))
+		}
+	}
+	m.duplicates.Add(float64(now.Duplicates - before.Duplicates))
+	m.thinned.Add(float64(now.Thinned - before.Thinned))
+	m.unchanged.Add(float64(now.Unchanged - before.Unchanged))
+	m.implausible.Add(float64(now.Implausible - before.Implausible))
+	m.wrongClock.Add(float64(now.WrongClock - before.WrongClock))
 	for i := int(None) + 1; i < reasonCount; i++ {
 		if n := now.Rejected[i] - before.Rejected[i]; n > 0 {
 			m.rejected[i].Add(float64(n))

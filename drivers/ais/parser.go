@@ -42,6 +42,9 @@ type message struct {
 	time  time.Time // as the line says; zero when it does not
 	bits  bits
 	parts uint8
+
+	sum     uint64 // of its bits; the fleet's
+	station uint64 // a hash of the station that heard it, as a right tag block says; 0: unknown
 }
 
 // Counts is what a Decoder has seen. Every line ends in exactly one of
@@ -52,7 +55,15 @@ type Counts struct {
 	Messages  uint64              // complete, of a known type and length
 	Readings  uint64              // made of them
 	Types     [28]uint64          // messages by type
+	Unread    [28]uint64          // messages of types and contents that make no reading, by type
 	Rejected  [reasonCount]uint64 // by Reason
+
+	// Of a decoder with a fleet: what was held back, and what was doubted.
+	Duplicates  uint64 // messages that were heard already
+	Thinned     uint64 // positions
+	Unchanged   uint64 // messages whose facts are known
+	Implausible uint64 // positions that fit no vessel on their MMSI, marked bad
+	WrongClock  uint64 // messages whose line has a time too far from that of receipt
 }
 
 // Reasons returns the counts of what was refused, by word, without zeros.
@@ -73,11 +84,12 @@ type parser struct {
 	sentence sentence // reused
 	message  message  // reused
 
-	seed     maphash.Seed
-	lastTime time.Time // newest of a valid tag block
+	seed maphash.Seed
 
 	gateTime time.Time // of the $PGHP sentence just before
 	gateSum  byte
+
+	heard func(sentence []byte) // takes every sentence whose checksum is right; nil: nobody does
 }
 
 func newParser() *parser {
@@ -110,6 +122,9 @@ func (p *parser) feed(line []byte, at time.Time, each func(*message)) (refused R
 		}
 		end := start + size
 		p.counts.Sentences++
+		if p.heard != nil {
+			p.heard(line[start:end])
+		}
 		p.stamp(before, line[start:end], line[end:])
 		if reason := p.join(at, each); reason != None {
 			refused = p.reject(reason)
@@ -159,7 +174,7 @@ func (p *parser) join(at time.Time, each func(*message)) Reason {
 		if len(s.payload) == 0 {
 			return EmptyPayload
 		}
-		m.time, m.parts = s.time, 1
+		m.time, m.parts, m.station = s.time, 1, s.tag.station()
 		if !m.bits.set(s.payload, s.fill) {
 			return BadPayload
 		}
@@ -169,7 +184,7 @@ func (p *parser) join(at time.Time, each func(*message)) Reason {
 		if slot == nil {
 			return reason
 		}
-		m.time, m.parts = slot.time, s.total
+		m.time, m.parts, m.station = slot.time, s.total, slot.station
 		ok := m.bits.set(slot.payload, s.fill)
 		p.assembly.release(slot)
 		if !ok {

@@ -3,7 +3,7 @@ package ais
 // A position is a report of types 1, 2, 3 or 18 as sent: whole numbers in the
 // units of ITU-R M.1371-5, Annex 8, 3.1 and 3.16.
 type position struct {
-	status   uint8 // navigational status; types 1 to 3
+	status   uint8 // navigational status; of type 18 always not available
 	turn     int8  // rate of turn, code; types 1 to 3
 	accuracy bool
 	raim     bool
@@ -39,6 +39,7 @@ func (p *position) readClassA(b *bits) {
 // readClassB reads type 18.
 func (p *position) readClassB(b *bits) {
 	*p = position{
+		status:   statusNone,
 		speed:    uint16(b.get(46, 10)),
 		accuracy: b.flag(56),
 		lon:      int32(b.signed(57, 28)),

@@ -3,14 +3,19 @@ package ais
 import (
 	"fmt"
 	"math"
+	"strconv"
 
 	goais "github.com/BertoldVdb/go-ais"
 
 	"haidang/gateway/telemetry"
 )
 
-// kindSafety is a text that a station broadcasts to all (type 14).
-const kindSafety = "safety"
+// Kinds of AIS alone, beside position and vessel.
+const (
+	kindSafety  = "safety"  // a text to all or to one station (types 14 and 12)
+	kindWeather = "weather" // of a meteorological station (types 8 and 6)
+	kindSea     = "sea"     // of a hydrological station (types 8 and 6)
+)
 
 // Codes for "not available" (ITU-R M.1371-5, Annex 8).
 const (
@@ -24,6 +29,11 @@ const (
 	noSpeedLong  = 63 // type 27, knots
 	secondManual = 61 // 61 by hand, 62 dead reckoning, 63 not working
 )
+
+// trackName is the device of a vessel that is not the first on its MMSI.
+func trackName(device string, number uint8) string {
+	return device + "." + strconv.Itoa(int(number))
+}
 
 // deviceName is mmsi- and nine digits.
 func deviceName(mmsi uint32) string {
@@ -43,52 +53,117 @@ func distress(mmsi uint32) bool {
 	return p == 970 || p == 972 || p == 974
 }
 
-// readings makes the readings of a message and hands each to emit.
-func (d *Decoder) readings(m *message, emit func(telemetry.Reading)) {
+// readings makes the readings of a message.
+func (d *Decoder) readings(m *message) {
 	switch m.kind {
 	case 1, 2, 3:
 		d.position.readClassA(&m.bits)
-		emitReading(m, telemetry.KindPosition, d.position.values(m.mmsi, true), emit)
+		if v := d.place(m, d.position.report(), d.limits); !v.thinned {
+			d.sendPosition(m, v, d.position.values(m.mmsi, true))
+		}
 	case 18:
 		d.position.readClassB(&m.bits)
-		emitReading(m, telemetry.KindPosition, d.position.values(m.mmsi, false), emit)
-	case 5, 9, 14, 19, 21, 24, 27:
-		switch p := d.unpacker.packet(m).(type) {
-		case goais.ShipStaticData:
-			emitReading(m, telemetry.KindVessel, shipValues(&p), emit)
-		case goais.StandardSearchAndRescueAircraftReport:
-			emitReading(m, telemetry.KindPosition, aircraftValues(&p), emit)
-		case goais.SafetyBroadcastMessage:
-			emitReading(m, kindSafety, appendWord(nil, "text", text(p.Text)), emit)
-		case goais.ExtendedClassBPositionReport:
-			emitReading(m, telemetry.KindPosition, extendedValues(&p), emit)
-			emitReading(m, telemetry.KindVessel, extendedVessel(&p), emit)
-		case goais.AidsToNavigationReport:
-			emitReading(m, telemetry.KindPosition, aidPosition(&p), emit)
-			emitReading(m, telemetry.KindVessel, aidValues(&p), emit)
-		case goais.StaticDataReport:
-			emitReading(m, telemetry.KindVessel, staticValues(&p), emit)
-		case goais.LongRangeAisBroadcastMessage:
-			emitReading(m, telemetry.KindPosition, longRangeValues(&p), emit)
+		if v := d.place(m, d.position.report(), d.limits); !v.thinned {
+			d.sendPosition(m, v, d.position.values(m.mmsi, false))
+		}
+	case 4, 9, 11, 19, 21, 27:
+		d.rarePosition(m)
+	case 5, 24:
+		d.static(m)
+	case 6, 8:
+		d.application(m)
+	case 12, 14:
+		d.safety(m)
+	default:
+		d.parser.counts.Unread[m.kind]++
+	}
+}
+
+// rarePosition reads the positions that go-ais unpacks.
+func (d *Decoder) rarePosition(m *message) {
+	switch p := d.unpacker.packet(m).(type) {
+	case goais.BaseStationReport:
+		l := d.limits // type 11: a vessel that was asked for its time
+		if m.kind == 4 {
+			l = standing
+		}
+		r := newReport(int32(p.Longitude), int32(p.Latitude), noSpeed, 0, statusNone)
+		if v := d.place(m, r, l); !v.thinned {
+			d.sendPosition(m, v, appendPlace(make([]telemetry.Value, 0, 4), int64(p.Longitude), int64(p.Latitude), fine, 1e6, 0))
+		}
+	case goais.StandardSearchAndRescueAircraftReport:
+		r := newReport(int32(p.Longitude), int32(p.Latitude), min(uint16(p.Sog)*10, noSpeed), p.Timestamp, statusNone)
+		if v := d.place(m, r, d.limits); !v.thinned {
+			d.sendPosition(m, v, aircraftValues(&p))
+		}
+	case goais.ExtendedClassBPositionReport:
+		r := newReport(int32(p.Longitude), int32(p.Latitude), uint16(p.Sog), p.Timestamp, statusNone)
+		if v := d.place(m, r, d.limits); !v.thinned {
+			d.sendPosition(m, v, extendedValues(&p))
+		}
+		d.learn(m, partExtended, extendedFacts(&p))
+	case goais.AidsToNavigationReport:
+		r := newReport(int32(p.Longitude), int32(p.Latitude), noSpeed, p.Timestamp, uint8(truth(p.OffPosition)))
+		if v := d.place(m, r, d.limits); !v.thinned {
+			d.sendPosition(m, v, aidPosition(&p))
+		}
+		d.learn(m, partAid, aidFacts(&p))
+	case goais.LongRangeAisBroadcastMessage:
+		speed := uint16(noSpeed)
+		if p.Sog != noSpeedLong {
+			speed = uint16(p.Sog) * 10
+		}
+		r := newReport(int32(p.Longitude)*(fine/coarse), int32(p.Latitude)*(fine/coarse), speed, 0, p.NavigationalStatus)
+		r.loose = true
+		if v := d.place(m, r, d.limits); !v.thinned {
+			d.sendPosition(m, v, longRangeValues(&p))
 		}
 	}
 }
 
-// emitReading hands a reading over when it has a value.
-func emitReading(m *message, kind string, values []telemetry.Value, emit func(telemetry.Reading)) {
-	if len(values) == 0 {
+// static reads types 5 and 24.
+func (d *Decoder) static(m *message) {
+	from := partShip
+	if m.kind == 24 {
+		from = partName + part(m.bits.get(38, 2)) // 0: A, 1: B; see lengthFits
+	}
+	if d.unchanged(m, from) {
 		return
 	}
-	r := telemetry.Reading{Device: deviceName(m.mmsi), Kind: kind, Time: m.time, Values: values}
-	for i := range values {
-		r.Quality = max(r.Quality, values[i].Quality)
+	switch p := d.unpacker.packet(m).(type) {
+	case goais.ShipStaticData:
+		d.learn(m, from, shipFacts(&p))
+	case goais.StaticDataReport:
+		d.learn(m, from, staticFacts(&p))
 	}
-	emit(r)
+}
+
+// safety reads the texts of types 12 (to one station) and 14 (to all).
+func (d *Decoder) safety(m *message) {
+	switch p := d.unpacker.packet(m).(type) {
+	case goais.SafetyBroadcastMessage:
+		d.send(deviceName(m.mmsi), kindSafety, m.time, appendWord(nil, "text", text(p.Text)))
+	case goais.AddessedSafetyMessage:
+		values := appendWord(nil, "text", text(p.Text))
+		if len(values) > 0 {
+			values = appendNumber(values, "to_mmsi", float64(p.DestinationID))
+		}
+		d.send(deviceName(m.mmsi), kindSafety, m.time, values)
+	}
+}
+
+// report is the position in the terms of the fleet.
+func (p *position) report() report {
+	return newReport(p.lon, p.lat, p.speed, p.second, p.status)
 }
 
 // values lists what the report says; classA ones have a status and a turn.
 func (p *position) values(mmsi uint32, classA bool) []telemetry.Value {
-	v := make([]telemetry.Value, 0, 7)
+	room := 6 // with one for receivers
+	if classA {
+		room = 8
+	}
+	v := make([]telemetry.Value, 0, room)
 	v = appendPlace(v, int64(p.lon), int64(p.lat), fine, 1e6, p.second)
 	v = appendMotion(v, p.speed, p.course, p.heading)
 	if !classA {
@@ -149,47 +224,36 @@ func aidPosition(p *goais.AidsToNavigationReport) []telemetry.Value {
 	return v
 }
 
-func aidValues(p *goais.AidsToNavigationReport) []telemetry.Value {
-	v := appendWord(make([]telemetry.Value, 0, 4), "name", aidName(p.Name, p.NameExtension))
-	if p.Type != 0 {
-		v = appendNumber(v, "aid_type", float64(p.Type))
-	}
-	return appendSize(v, p.Dimension)
+func aidFacts(p *goais.AidsToNavigationReport) facts {
+	f := facts{name: aidName(p.Name, p.NameExtension), aidType: p.Type}
+	f.length, f.beam = size(p.Dimension)
+	return f
 }
 
-func shipValues(p *goais.ShipStaticData) []telemetry.Value {
-	v := make([]telemetry.Value, 0, 9)
-	v = appendWord(v, "name", text(p.Name))
-	v = appendWord(v, "callsign", text(p.CallSign))
-	v = appendWord(v, "destination", text(p.Destination))
-	v = appendWord(v, "eta", eta(p.Eta))
-	if p.ImoNumber != 0 {
-		v = appendNumber(v, "imo", float64(p.ImoNumber))
+func shipFacts(p *goais.ShipStaticData) facts {
+	f := facts{
+		name: text(p.Name), callsign: text(p.CallSign), destination: text(p.Destination), eta: eta(p.Eta),
+		imo: p.ImoNumber, shipType: p.Type, draught: uint8(p.MaximumStaticDraught),
 	}
-	v = appendShipType(v, p.Type)
-	v = appendSize(v, p.Dimension)
-	if p.MaximumStaticDraught != 0 {
-		v = appendNumber(v, "draught_m", float64(p.MaximumStaticDraught)/10)
-	}
-	return v
+	f.length, f.beam = size(p.Dimension)
+	return f
 }
 
-func extendedVessel(p *goais.ExtendedClassBPositionReport) []telemetry.Value {
-	v := appendWord(make([]telemetry.Value, 0, 4), "name", text(p.Name))
-	v = appendShipType(v, p.Type)
-	return appendSize(v, p.Dimension)
+func extendedFacts(p *goais.ExtendedClassBPositionReport) facts {
+	f := facts{name: text(p.Name), shipType: p.Type}
+	f.length, f.beam = size(p.Dimension)
+	return f
 }
 
-func staticValues(p *goais.StaticDataReport) []telemetry.Value {
+func staticFacts(p *goais.StaticDataReport) facts {
 	if !p.PartNumber {
-		return appendWord(nil, "name", text(p.ReportA.Name))
+		return facts{name: text(p.ReportA.Name)}
 	}
-	v := appendWord(make([]telemetry.Value, 0, 4), "callsign", text(p.ReportB.CallSign))
-	v = appendShipType(v, p.ReportB.ShipType)
-	if auxiliary(p.UserID) {
-		return v // its dimensions hold the number of the mother ship
+	f := facts{callsign: text(p.ReportB.CallSign), shipType: p.ReportB.ShipType}
+	if !auxiliary(p.UserID) { // its dimensions hold the number of the mother ship
+		f.length, f.beam = size(p.ReportB.Dimension)
 	}
-	return appendSize(v, p.ReportB.Dimension)
+	return f
 }
 
 // auxiliary reports whether the number is of a craft that belongs to a mother
@@ -228,22 +292,9 @@ func appendMotion(v []telemetry.Value, speed, course, heading uint16) []telemetr
 	return v
 }
 
-func appendShipType(v []telemetry.Value, t uint8) []telemetry.Value {
-	if t == 0 {
-		return v
-	}
-	return appendNumber(v, "ship_type", float64(t))
-}
-
-// appendSize adds length and beam in metres where they are known.
-func appendSize(v []telemetry.Value, d goais.FieldDimension) []telemetry.Value {
-	if length := d.A + d.B; length != 0 {
-		v = appendNumber(v, "length_m", float64(length))
-	}
-	if beam := d.C + d.D; beam != 0 {
-		v = appendNumber(v, "beam_m", float64(beam))
-	}
-	return v
+// size is length and beam in metres, 0 when not known.
+func size(d goais.FieldDimension) (length, beam uint16) {
+	return uint16(d.A) + uint16(d.B), uint16(d.C) + uint16(d.D)
 }
 
 func appendNumber(v []telemetry.Value, name string, n float64) []telemetry.Value {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,14 +20,25 @@ var ranges = map[string][2]float64{
 	"lat": {-90, 90}, "lon": {-180, 180}, "speed_kn": {0, 1022}, "course_deg": {0, 359.9}, "heading_deg": {0, 359},
 	"turn_degmin": {-708.7, 708.7}, "nav_status": {0, 15}, "altitude_m": {0, 4094}, "off_position": {0, 1},
 	"imo": {1, 1<<30 - 1}, "ship_type": {1, 255}, "length_m": {1, 1022}, "beam_m": {1, 126}, "draught_m": {0.1, 25.5}, "aid_type": {1, 31},
+	"to_mmsi": {0, 1<<30 - 1}, "vessels_on_mmsi": {1, maxTracks}, "track": {1, maxTracks}, "receivers": {1, maxReceivers},
+	"wind_speed_ms": {0, 64.9}, "wind_gust_ms": {0, 64.9}, "wind_direction_deg": {0, 359}, "gust_direction_deg": {0, 359},
+	"temperature_c": {-60, 60}, "humidity_pct": {0, 100}, "dew_point_c": {-20, 50}, "pressure_hpa": {800, 1200}, "visibility_m": {0, 46300},
+	"sea_level_m": {-10, 30}, "current_speed_ms": {0, 13}, "current_direction_deg": {0, 359}, "current2_speed_ms": {0, 13}, "current2_direction_deg": {0, 359},
+	"current2_depth_m": {0, 30}, "current3_speed_ms": {0, 13}, "current3_direction_deg": {0, 359}, "current3_depth_m": {0, 30},
+	"wave_height_m": {0, 25.1}, "wave_period_s": {0, 60}, "wave_direction_deg": {0, 359}, "swell_height_m": {0, 25.1}, "swell_period_s": {0, 60}, "swell_direction_deg": {0, 359},
+	"sea_state_bft": {0, 12}, "sea_temperature_c": {-10, 50}, "sea_salinity_ppt": {0, 50},
 }
+
+// devices are the names that readings have: a vessel, one of several on an MMSI,
+// a place of a coast station.
+var devices = regexp.MustCompile(`^mmsi-[0-9]{9}(\.([2-9]|1[0-6])|\.[0-9]{4}[ns][0-9]{5}[ew])?$`)
 
 var words = map[string]bool{"name": true, "callsign": true, "destination": true, "eta": true, "text": true}
 
 // checkReading holds for every reading of any input.
 func checkReading(t *testing.T, r *telemetry.Reading) {
 	t.Helper()
-	if len(r.Device) != 14 || !telemetry.ValidName(r.Device) || len(r.Values) == 0 {
+	if !devices.MatchString(r.Device) || !telemetry.ValidName(r.Device) || len(r.Values) == 0 {
 		t.Errorf("reading %+v", r)
 	}
 	lat, lon := false, false
@@ -114,7 +126,11 @@ func TestReadings(t *testing.T) {
 			[]string{"mmsi-995741001 position lat=16.466668 lon=107.591667 off_position=1", `mmsi-995741001 vessel name="BUOY 7" aid_type=30`}},
 		{"19", armoured(312, 19, append(sixBit(143, "THUAN AN"), mmsi, field{46, 10, 30}, field{57, 28, 64_555_000}, field{85, 27, 9_880_001}, field{112, 12, 3600}, field{124, 9, 511}, field{263, 8, 30}, field{271, 9, 7}, field{280, 9, 5})...),
 			[]string{here + "position lat=16.466668 lon=107.591667 speed_kn=3", here + `vessel name="THUAN AN" ship_type=30 length_m=12`}},
-		{"base stations make none", armoured(168, 4, mmsi, field{79, 28, 64_555_000}), nil},
+		{"base station", armoured(168, 4, field{8, 30, 5741234}, field{79, 28, 64_555_000}, field{107, 27, 9_880_001}), []string{"mmsi-005741234 position lat=16.466668 lon=107.591667"}},
+		{"base station without a place", armoured(168, 4, field{8, 30, 5741234}, field{79, 28, 181 * fine}, field{107, 27, 91 * fine}), nil},
+		{"vessel that is asked for its time", armoured(168, 11, mmsi, field{79, 28, 64_555_000}, field{107, 27, 9_880_001}), []string{here + "position lat=16.466668 lon=107.591667"}},
+		{"12", armoured(138, 12, append(sixBit(72, "COME BACK@X"), mmsi, field{40, 30, 574000009})...), []string{here + `safety text="COME BACK" to_mmsi=574000009`}},
+		{"23 makes none", armoured(160, 23, mmsi), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, readings, counts := feedAll(wrap("AIVDM,1,1,,A," + c.payload))
@@ -177,7 +193,7 @@ func TestHotTypes(t *testing.T) {
 		case goais.StandardClassBPositionReport:
 			p.readClassB(&m.bits)
 			want := position{
-				accuracy: q.PositionAccuracy, raim: q.Raim, speed: uint16(q.Sog), course: uint16(q.Cog), heading: q.TrueHeading, second: q.Timestamp,
+				status: statusNone, accuracy: q.PositionAccuracy, raim: q.Raim, speed: uint16(q.Sog), course: uint16(q.Cog), heading: q.TrueHeading, second: q.Timestamp,
 				lon: int32(q.Longitude), lat: int32(q.Latitude), radio: uint32(q.IsItdma())<<19 | q.CommunicationState,
 			}
 			if p != want {

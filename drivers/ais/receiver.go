@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -24,9 +25,13 @@ type Receiver struct {
 	cfg    Config
 	target link.Target
 	source string
+	fleet  *Fleet
+	policy Policy
 	intake telemetry.Intake
 	log    *slog.Logger
 	m      *metrics
+
+	forwards []*forward
 
 	mu      sync.Mutex
 	addr    string // of the open link
@@ -42,8 +47,9 @@ type Receiver struct {
 }
 
 // New makes a receiver and registers its metrics, labelled with its source.
-// The error lists what is wrong in the configuration.
-func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger) (*Receiver, error) {
+// All receivers of a gateway share one fleet. The error lists what is wrong in
+// the configuration.
+func New(cfg Config, fleet *Fleet, intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger) (*Receiver, error) {
 	var errs []error
 	for _, f := range cfg.Validate() {
 		errs = append(errs, errors.New(f.String()))
@@ -56,10 +62,18 @@ func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger 
 		return nil, fmt.Errorf("ais %q: %w", cfg.Name, err)
 	}
 	source := "ais." + cfg.Name
-	return &Receiver{
-		cfg: cfg, target: target, source: source, intake: intake,
+	r := &Receiver{
+		cfg: cfg, target: target, source: source, intake: intake, fleet: fleet, policy: cfg.policy(target.Scheme == link.File),
 		log: logger.With("source", source), m: newMetrics(source, reg),
-	}, nil
+	}
+	for _, to := range cfg.Forward {
+		f, err := newForward(to, r.m)
+		if err != nil {
+			return nil, fmt.Errorf("ais %q: %w", cfg.Name, err)
+		}
+		r.forwards = append(r.forwards, f)
+	}
+	return r, nil
 }
 
 // Source is the name under which the readings are handed over: ais.<name>.
@@ -99,7 +113,15 @@ func (r *Receiver) Run(ctx context.Context) error {
 	if r.target.Scheme != link.Listen {
 		r.state(true, nil)
 	}
-	err = line.Run(ctx, func(string) link.Peer { return r.join(ctx) })
+	var forwarding sync.WaitGroup
+	forwardCtx, stop := context.WithCancel(ctx)
+	for _, f := range r.forwards {
+		f.running.Store(true)
+		forwarding.Go(func() { f.run(forwardCtx) })
+	}
+	err = line.Run(ctx, func(peer string) link.Peer { return r.join(ctx, peer) })
+	stop()
+	forwarding.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -148,11 +170,24 @@ func (r *Receiver) tell(up bool, cause error) {
 }
 
 // join makes the peer for one talker.
-func (r *Receiver) join(ctx context.Context) link.Peer {
+func (r *Receiver) join(ctx context.Context, peer string) link.Peer {
 	r.count(ctx, +1)
-	t := &talker{r: r, ctx: ctx, decoder: NewDecoder()}
+	if host, _, err := net.SplitHostPort(peer); err == nil {
+		peer = host // it may connect anew from another port
+	}
+	t := &talker{r: r, ctx: ctx, decoder: r.fleet.Decoder(r.source+" "+peer, r.policy)}
+	if len(r.forwards) > 0 {
+		t.decoder.parser.heard = r.forward
+	}
 	t.emit = func(reading telemetry.Reading) { t.batch = append(t.batch, reading) }
 	return t
+}
+
+// forward offers a sentence to the other programs.
+func (r *Receiver) forward(sentence []byte) {
+	for _, f := range r.forwards {
+		f.offer(sentence)
+	}
 }
 
 // count keeps the number of talkers; of a listener they are its link's state.
@@ -221,8 +256,17 @@ func (t *talker) clock() time.Time {
 	return t.now
 }
 
+// received is the time of receipt of a line, zero of a file: its lines arrive
+// all at once.
+func (t *talker) received() time.Time {
+	if t.r.target.Scheme == link.File {
+		return time.Time{}
+	}
+	return t.clock()
+}
+
 func (t *talker) Line(line []byte) {
-	if reason := t.decoder.Feed(line, t.clock(), t.emit); reason != None {
+	if reason := t.decoder.Feed(line, t.received(), t.emit); reason != None {
 		t.r.setAside(t.clock(), reason, line)
 	}
 }

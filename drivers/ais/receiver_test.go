@@ -88,7 +88,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 func running(t *testing.T, cfg Config, k *keeper) (*Receiver, *prometheus.Registry, func() error) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	r, err := New(cfg, k, reg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := New(cfg, NewFleet(nil), k, reg, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +117,9 @@ func address(t *testing.T, r *Receiver) string {
 
 const oneBoat = "!AIVDM,1,1,,A,15RTgt0PAso;90TKcjM8h6g208CQ,0*4A\r\n"
 
+// otherBoat is a sentence of another vessel.
+var otherBoat = ship{mmsi: 574000009, lat: 16.5, lon: 107.6}.line() + "\r\n"
+
 func TestReceiverListens(t *testing.T) {
 	k := &keeper{fail: errors.New("disk full")}
 	r, reg, stop := running(t, Config{Name: "thuan-an", Connect: "listen://127.0.0.1:0", MaxConnections: 2}, k)
@@ -135,7 +138,7 @@ func TestReceiverListens(t *testing.T) {
 	fmt.Fprintf(conns[0], "%s\n%s", first, oneBoat)
 	fmt.Fprintf(conns[1], "%s\n", second)
 	waitFor(t, "one reading", func() bool { _, o := k.texts(); return len(o) == 1 })
-	fmt.Fprintf(conns[0], "%s\n%s", second, strings.TrimSpace(oneBoat))
+	fmt.Fprintf(conns[0], "%s\n%s", second, strings.TrimSpace(otherBoat))
 	waitFor(t, "two readings", func() bool { _, o := k.texts(); return len(o) == 2 })
 	conns[0].Close()
 	waitFor(t, "the unfinished line", func() bool { _, o := k.texts(); return len(o) == 3 })
@@ -195,19 +198,19 @@ func TestReceiverConnects(t *testing.T) {
 	defer l.Close()
 	k := &keeper{}
 	reg := prometheus.NewRegistry()
-	r, err := New(Config{Name: "thuan-an", Connect: "tcp://" + l.Addr().String()}, k, reg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := New(Config{Name: "thuan-an", Connect: "tcp://" + l.Addr().String()}, NewFleet(nil), k, reg, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Twice: the supervisor runs it again after the station hung up.
-	for range 2 {
+	for _, boat := range []string{oneBoat, otherBoat} {
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(t.Context()) }()
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprint(c, oneBoat)
+		fmt.Fprint(c, boat)
 		c.Close()
 		if err := <-ended; err == nil || !strings.Contains(err.Error(), "closed the connection") || !strings.Contains(err.Error(), l.Addr().String()) {
 			t.Errorf("Run: %v, want an error that names the address", err)
@@ -224,6 +227,66 @@ func TestReceiverConnects(t *testing.T) {
 	}
 	if len(others) != 2 {
 		t.Errorf("readings %v", others)
+	}
+}
+
+// TestTwoReceivers: what both hear is one reading, and each counts its own.
+func TestTwoReceivers(t *testing.T) {
+	k, reg, fleet := &keeper{}, prometheus.NewRegistry(), NewFleet(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	var conns []net.Conn
+	for _, name := range []string{"thuan-an", "son-tra"} {
+		r, err := New(Config{Name: name, Connect: "udp://127.0.0.1:0"}, fleet, k, reg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			if err := r.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		c, err := net.Dial("udp", address(t, r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	a := ship{mmsi: 574000001, lat: 16.5, lon: 107.6}
+	heard := func(n int) {
+		waitFor(t, "the messages", func() bool {
+			total := 0.0
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				for _, m := range f.GetMetric() {
+					if f.GetName() == "haidang_ais_sentences_total" {
+						total += m.GetCounter().GetValue()
+					}
+				}
+			}
+			return total == float64(n)
+		})
+	}
+	for i, line := range []string{a.line(), a.north(100).line(), a.north(200).line()} {
+		for j := range conns {
+			fmt.Fprint(conns[(i+j)%2], line)
+			heard(2*i + j + 1)
+		}
+	}
+	cancel()
+	running.Wait()
+	k.callers.Wait()
+	_, others := k.texts()
+	if len(others) != 3 {
+		t.Errorf("readings %v", others)
+	}
+	last := k.readings[len(k.readings)-1]
+	if n, _ := last.Number("receivers"); n != 2 {
+		t.Errorf("the last is %s, want two receivers", spellReading(last))
 	}
 }
 
@@ -258,7 +321,7 @@ func TestReceiverReadsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &keeper{}
-	r, err := New(Config{Name: "old", Connect: "file://" + path}, k, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := New(Config{Name: "old", Connect: "file://" + path}, NewFleet(nil), k, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +349,7 @@ func TestHugeLine(t *testing.T) {
 	if _, err := c.Write(junk); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(c, "\n%s!AIVDM,1,1,,A,15RTgt0PAso;90TKcjM8h6g208CQ,0*4B\n%s", oneBoat, oneBoat)
+	fmt.Fprintf(c, "\n%s!AIVDM,1,1,,A,15RTgt0PAso;90TKcjM8h6g208CQ,0*4B\n%s", oneBoat, otherBoat)
 	waitFor(t, "two readings", func() bool { _, o := k.texts(); return len(o) == 2 })
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -303,23 +366,30 @@ func TestHugeLine(t *testing.T) {
 func TestValidate(t *testing.T) {
 	faults := ValidateAll([]Config{
 		{Name: "a", Connect: "tcp://localhost:10110"},
-		{Name: "a b", Connect: "serial:///dev/ttyUSB0", Idle: -1, MaxConnections: -1},
+		{Name: "a b", Connect: "serial:///dev/ttyUSB0?baud=38400", Idle: -1, MaxConnections: -1},
 		{Name: "a"},
+		{
+			Name: "b", Connect: "pigeon://loft", Clock: "gps", MaxSkew: -1, Refresh: 1, Forward: []string{"tcp://127.0.0.1:1", "udp://127.0.0.1:0"},
+			Thin: Thin{Every: telemetry.Duration(2 * time.Hour), Distance: "50", Heartbeat: telemetry.Duration(time.Second)},
+		},
+		{Name: "c", Connect: "udp://127.0.0.1:10110", Forward: []string{"udp://:10110"}},
 	})
 	var got []string
 	for _, f := range faults {
 		got = append(got, f.String())
 	}
 	all := strings.Join(got, "\n")
-	for _, want := range []string{`[1].name: name "a b"`, "[1].connect: ", "want tcp://host:port, listen://host:port, udp://host:port or file:///path", "[1].idle: ", "[1].max_connections: ", `[2].name: name "a" is there twice`} {
+	for _, want := range []string{`[1].name: name "a b"`, `[3].connect: connect "pigeon://loft" has the unknown scheme "pigeon"`,
+		`[3].thin.every: every 2h`, `[3].thin.distance: distance "50" is not like 50m`, `[3].thin.heartbeat: heartbeat 1s`, `[3].clock: clock "gps" is not line or receipt`, "[3].max_skew: ", "[3].refresh: ",
+		`[3].forward[0]: forward "tcp://127.0.0.1:1" is not like udp://127.0.0.1:10111`, "[3].forward[1]: ", `[4].forward[0]: forward "udp://:10110" is where this receiver listens`, "[1].idle: ", "[1].max_connections: ", `[2].name: name "a" is there twice`} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %q in\n%s", want, all)
 		}
 	}
-	if len(faults) != 5 {
+	if len(faults) != 14 {
 		t.Errorf("%d faults:\n%s", len(faults), all)
 	}
-	if _, err := New(Config{Name: "x", Connect: "tcp://:1"}, &keeper{}, nil, slog.Default()); err == nil || !strings.Contains(err.Error(), "names no host") {
+	if _, err := New(Config{Name: "x", Connect: "tcp://:1"}, NewFleet(nil), &keeper{}, nil, slog.Default()); err == nil || !strings.Contains(err.Error(), "names no host") {
 		t.Errorf("New: %v", err)
 	}
 }

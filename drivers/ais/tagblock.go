@@ -18,6 +18,14 @@ type tagBlock struct {
 	valid  bool // its checksum is right
 }
 
+// station is the source of a block that can be trusted.
+func (t *tagBlock) station() uint64 {
+	if !t.valid {
+		return 0
+	}
+	return t.source
+}
+
 // leading reads what stands before the "!": a tag block or a time.
 func (p *parser) leading(s []byte) (tag tagBlock, at time.Time) {
 	s = bytes.TrimRight(s, " \t,;")
@@ -59,14 +67,10 @@ func (p *parser) parseTag(s []byte) (tag tagBlock) {
 			}
 		}
 	}
-	// A block whose checksum is wrong may have any digit wrong: its time is
-	// taken only near that of a right one. Real coast stations send such blocks
-	// all day (every second part of some Norwegian ones).
-	switch {
-	case tag.time.IsZero():
-	case tag.valid:
-		p.lastTime = tag.time
-	case tag.time.Sub(p.lastTime).Abs() > 10*time.Minute:
+	// A block whose checksum is wrong, or that has none, may have any digit wrong.
+	// Its group and source still keep parts together: real coast stations send
+	// such blocks all day (every second part of some Norwegian ones).
+	if !tag.valid {
 		tag.time = time.Time{}
 	}
 	return tag

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // DefaultMaxLine bounds a line in bytes, without its end.
@@ -16,9 +17,13 @@ const DefaultMaxLine = 4096
 // bring at most.
 const readBytes = 16 << 10
 
-// A LineReader cuts a stream of bytes into lines that end with LF or CRLF. Its
-// memory is one buffer, however long a line is.
+// A LineReader cuts a stream of bytes into lines that end with LF or CRLF, or
+// with another byte. Its memory is one buffer, however long a line is.
 type LineReader struct {
+	// End is the byte that ends a line; NewLineReader sets LF. A CR before it does
+	// not belong to the line.
+	End byte
+
 	r       io.Reader
 	buf     []byte
 	used    int  // bytes of an unfinished line at the start of buf
@@ -32,7 +37,7 @@ func NewLineReader(r io.Reader, maxLine int) *LineReader {
 	if maxLine <= 0 {
 		maxLine = DefaultMaxLine
 	}
-	return &LineReader{r: r, buf: make([]byte, max(readBytes, 2*maxLine)), maxLine: maxLine}
+	return &LineReader{End: '\n', r: r, buf: make([]byte, max(readBytes, 2*maxLine)), maxLine: maxLine}
 }
 
 // Burst reads once, blocking until something arrives, and calls line for each
@@ -40,13 +45,14 @@ func NewLineReader(r io.Reader, maxLine int) *LineReader {
 // with its first maxLine bytes. The bytes are valid during the call only. So
 // the end of Burst is the moment when everything that has arrived was handled.
 // At the end of the stream the last line may lack its end; the error is then
-// io.EOF.
+// io.EOF. A deadline that has passed is not the end: Burst can be called again
+// and goes on within the line.
 func (l *LineReader) Burst(line, tooLong func([]byte)) error {
 	n, err := l.r.Read(l.buf[l.used:])
 	end := l.used + n
 	rest := l.buf[:end]
 	for {
-		i := bytes.IndexByte(rest, '\n')
+		i := bytes.IndexByte(rest, l.End)
 		if i < 0 {
 			break
 		}
@@ -62,8 +68,8 @@ func (l *LineReader) Burst(line, tooLong func([]byte)) error {
 		l.skip, rest = true, nil
 	}
 	l.used = copy(l.buf, rest)
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
 	}
 	if l.used > 0 {
 		l.deliver(l.buf[:l.used], line, tooLong)
@@ -73,6 +79,14 @@ func (l *LineReader) Burst(line, tooLong func([]byte)) error {
 		return io.EOF
 	}
 	return err
+}
+
+// Forget drops what has arrived of a line that is not complete, and returns how
+// many bytes it was.
+func (l *LineReader) Forget() int {
+	n := l.used
+	l.used, l.skip = 0, false
+	return n
 }
 
 func (l *LineReader) deliver(b []byte, line, tooLong func([]byte)) {

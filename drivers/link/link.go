@@ -11,7 +11,7 @@ type Options struct {
 	MaxLine  int           // bytes of a line without its end; DefaultMaxLine
 	MaxPeers int           // connections of a listener, senders of datagrams; 64
 	Connect  time.Duration // to make a connection; 10 s
-	Idle     time.Duration // a connection that is silent for longer is closed; 0: never
+	Idle     time.Duration // a connection or serial line that is silent for longer is closed; 0: never
 
 	// Refused is called for every connection over MaxPeers, which is closed,
 	// and for every sender of datagrams that was forgotten for a newer one.
@@ -67,7 +67,7 @@ type Line interface {
 func Open(ctx context.Context, t Target, o Options) (Line, error) {
 	o = o.withDefaults()
 	switch t.Scheme {
-	case TCP:
+	case TCP, Serial:
 		return dial(ctx, t, o)
 	case Listen:
 		return listen(ctx, t, o)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,19 @@ func TestParse(t *testing.T) {
 		{"file://ais.txt", "file://ais.txt"},
 		{"", "error: is not a URL"},
 		{"127.0.0.1:10110", "error: is not a URL"},
-		{"serial:///dev/ttyUSB0", "error: want tcp://host:port, listen://host:port, udp://host:port or file:///path"},
+		{"serial:///dev/ttyUSB0", "serial:///dev/ttyUSB0?baud=9600"},
+		{"SERIAL:///dev/serial/by-id/usb-1?baud=1200&data=7&parity=e&stop=2&flow=xonxoff", "serial:///dev/serial/by-id/usb-1?baud=1200&data=7&parity=E&stop=2&flow=xonxoff"},
+		{"serial:///dev/ttyS1?rs485=on&rts_before=1ms&rts_after=20ms&rts_active=low", "serial:///dev/ttyS1?baud=9600&rs485=on&rts_before=1ms&rts_after=20ms&rts_active=low"},
+		{"serial:///dev/ttyS1?baud=250000&parity=M&data=8", "serial:///dev/ttyS1?baud=250000&parity=M"},
+		{"serial://dev/ttyS1", "error: names no device: want serial:///dev/name?baud=9600, with three slashes"},
+		{"serial:///", "error: names no device"},
+		{"serial:///dev/ttyS1?baud=%zz", "error: invalid URL escape"},
+		{"serial:///dev/ttyS1?baud=fast&data=9&parity=X&stop=3&flow=maybe&rs485=1&rts_before=1us&speed=1",
+			`error: baud "fast" is not in 50..12000000; data "9" is not in 5..8; parity "X" is not N, O, E, M or S; stop "3" is not in 1..2; flow "maybe" is not none, rtscts or xonxoff; rs485 "1" is not on or off; rts_before "1us" is not in whole milliseconds from 0s to 1s, as in 1ms; parameter "speed" is unknown`},
+		{"serial:///dev/ttyS1?baud=1200&baud=9600", "error: baud is there twice"},
+		{"serial:///dev/ttyS1?rts_after=1ms", "error: want rs485=on"},
+		{"serial:///dev/ttyS1?rs485=on&flow=rtscts", "error: both want the wire RTS"},
+		{"usb:///dev/ttyUSB0", "error: want tcp://host:port, listen://host:port, udp://host:port, serial:///dev/name or file:///path"},
 		{"tcp://host", "error: has no host:port"},
 		{"tcp://:10110", "error: names no host"},
 		{"tcp://host:0", "error: not in 1..65535"},
@@ -87,6 +100,38 @@ func TestLines(t *testing.T) {
 	}
 	if got, err := collect(iotest.TimeoutReader(strings.NewReader("a\nb\n")), 20); !errors.Is(err, iotest.ErrTimeout) || len(got) != 2 {
 		t.Errorf("read error: %q, %v", got, err)
+	}
+}
+
+// TestLinesOverDeadlines: a deadline that passes within a line loses nothing of
+// it, and what is forgotten on purpose is gone.
+func TestLinesOverDeadlines(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	l := NewLineReader(near, 20)
+	l.End = '\r'
+	var got []string
+	burst := func(say string) error {
+		go far.Write([]byte(say))
+		near.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		for {
+			if err := l.Burst(func(b []byte) { got = append(got, string(b)) }, func(b []byte) { t.Errorf("too long: %q", b) }); err != nil {
+				return err
+			}
+		}
+	}
+	for _, say := range []string{"R12", "34\rR5\nxx", "67\r", "half"} {
+		if err := burst(say); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	if n := l.Forget(); n != 4 {
+		t.Errorf("forgot %d bytes", n)
+	}
+	_ = burst("R8\r")
+	if s := strings.Join(got, "|"); s != "R1234|R5\nxx67|R8" {
+		t.Errorf("lines %q", s)
 	}
 }
 
@@ -275,7 +320,7 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("open %s: %v, want %q", connect, err, want)
 		}
 	}
-	if _, err := Open(t.Context(), Target{Scheme: "serial"}, Options{}); err == nil {
+	if _, err := Open(t.Context(), Target{Scheme: "usb"}, Options{}); err == nil {
 		t.Error("an unknown scheme was opened")
 	}
 }

@@ -17,6 +17,7 @@ const (
 	Listen Scheme = "listen" // others connect to us over TCP
 	UDP    Scheme = "udp"    // others send us datagrams
 	File   Scheme = "file"   // a file, read once
+	Serial Scheme = "serial" // a serial line
 )
 
 // loopback is where listeners listen when the configuration names no host:
@@ -24,16 +25,23 @@ const (
 const loopback = "127.0.0.1"
 
 // want lists the accepted forms for error messages.
-const want = "want tcp://host:port, listen://host:port, udp://host:port or file:///path"
+const want = "want tcp://host:port, listen://host:port, udp://host:port, serial:///dev/name or file:///path"
 
 // A Target names a line of bytes.
 type Target struct {
 	Scheme  Scheme
-	Address string // host:port; of a file its path
+	Address string // host:port; of a file or a serial device its path
+	Serial  SerialLine
 }
 
 // String writes the form that Parse reads.
-func (t Target) String() string { return string(t.Scheme) + "://" + t.Address }
+func (t Target) String() string {
+	s := string(t.Scheme) + "://" + t.Address
+	if t.Scheme == Serial {
+		s += "?" + t.Serial.query()
+	}
+	return s
+}
 
 // Parse reads a target from its URL form. A listener without a host listens
 // on 127.0.0.1; port 0 lets the system choose one.
@@ -47,6 +55,8 @@ func Parse(connect string) (Target, error) {
 		return parseAddress(s, connect, rest)
 	case File:
 		return parsePath(connect)
+	case Serial:
+		return parseSerial(connect)
 	}
 	return Target{}, fmt.Errorf("connect %q has the unknown scheme %q: %s", connect, scheme, want)
 }

@@ -14,36 +14,43 @@ import (
 // keepAlive finds a dead peer behind a broken mobile line within two minutes.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 6}
 
+// A client is a stream that we opened, read as lines of text.
 type client struct {
-	conn net.Conn
-	o    Options
+	stream Stream
+	addr   string
+	o      Options
 }
 
 func dial(ctx context.Context, t Target, o Options) (Line, error) {
-	d := net.Dialer{Timeout: o.Connect, KeepAliveConfig: keepAlive}
-	conn, err := d.DialContext(ctx, "tcp", t.Address)
+	stream, err := Dial(ctx, t, o)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", t, err)
+		return nil, err
 	}
-	return &client{conn: conn, o: o}, nil
+	addr := t.Address
+	if conn, ok := stream.(net.Conn); ok {
+		addr = conn.RemoteAddr().String()
+	}
+	return &client{stream: stream, addr: addr, o: o}, nil
 }
 
-func (c *client) Addr() string { return c.conn.RemoteAddr().String() }
+func (c *client) Addr() string { return c.addr }
 
 func (c *client) Run(ctx context.Context, join Join) error {
-	err := converse(ctx, c.conn, c.o, join(c.Addr()))
+	err := converse(ctx, c.stream, c.o, join(c.Addr()))
 	switch {
 	case ctx.Err() != nil:
 		return nil
+	case errors.As(err, new(*absence)):
+		return err // it names the device
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("read from %s: the other side closed the connection", c.Addr())
 	}
 	return fmt.Errorf("read from %s: %w", c.Addr(), err)
 }
 
-// converse delivers a connection's lines until it ends or the context does,
+// converse delivers a stream's lines until it ends or the context does,
 // and closes it.
-func converse(ctx context.Context, conn net.Conn, o Options, peer Peer) error {
+func converse(ctx context.Context, conn Stream, o Options, peer Peer) error {
 	// Closing is what ends a blocked read when the context ends.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()

@@ -41,16 +41,16 @@ func bareLine(t testing.TB, timeout time.Duration, address string) *Line {
 	cfg := Config{Name: "line", Connect: "tcp://" + address, Timeout: telemetry.Duration(timeout),
 		Units: []Unit{{ID: 1, Device: "a", Profile: "weather-485"}}}
 	line, _ := newLine(t, cfg, profilesOf(t), newShelf())
-	t.Cleanup(line.medium.Close)
+	t.Cleanup(line.buses[0].medium.Close)
 	return line
 }
 
 // ask reads a block of a unit and checks every bit of what comes back.
 func ask(line *Line, unit int, table string, first, count int) (wrong string, err error) {
 	function := map[string]byte{Holding: 3, Input: 4, Coil: 1, Discrete: 2}[table]
-	u := *line.units[0]
+	u := *line.buses[0].units[0]
 	u.config = &Unit{ID: unit}
-	answer, err := line.request(context.Background(), &u, &block{table: table, first: first, count: count})
+	answer, err := line.buses[0].request(context.Background(), &u, span{table, first, count})
 	if err != nil {
 		return "", err
 	}
@@ -110,7 +110,7 @@ func TestRandomFaults(t *testing.T) {
 		var planned, applied atomic.Int64
 		s := &server{lateness: 1200 * time.Millisecond, fault: func() fault { applied.Add(1); return fault(planned.Load()) }}
 		line := bareLine(t, time.Second, "127.0.0.1:502")
-		line.medium.(*tcp).dial = s.pipe
+		line.buses[0].medium.(*tcp).dial = s.pipe
 		failed := 0
 		for n := range 5000 {
 			plan := right
@@ -139,7 +139,7 @@ func TestRandomFaults(t *testing.T) {
 		if failed < 1000 || applied.Load() < 5000 {
 			t.Errorf("%d of 5000 requests failed, %d answers: the faults do not reach the client", failed, applied.Load())
 		}
-		line.medium.Close()
+		line.buses[0].medium.Close()
 		s.hangUp()
 		synctest.Wait()
 	})
@@ -151,7 +151,7 @@ func TestLateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{lateness: 1500 * time.Millisecond, fault: inTurn(silence, staleFirst, late, right, staleFirst)}
 		line := bareLine(t, time.Second, "127.0.0.1:502")
-		line.medium.(*tcp).dial = s.pipe
+		line.buses[0].medium.(*tcp).dial = s.pipe
 		for i, fails := range []bool{true, false, true, false, false} {
 			wrong, err := ask(line, 1, Holding, 10*i, 2)
 			if wrong != "" || (err != nil) != fails {
@@ -161,7 +161,7 @@ func TestLateAnswer(t *testing.T) {
 				t.Errorf("request %d: reason %q of %v", i, reasonOf(err), err)
 			}
 		}
-		line.medium.Close()
+		line.buses[0].medium.Close()
 		s.hangUp()
 		synctest.Wait()
 	})
@@ -174,7 +174,7 @@ func TestCancelEndsRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	start := time.Now()
 	time.AfterFunc(20*time.Millisecond, cancel)
-	_, err := line.request(ctx, line.units[0], &line.units[0].blocks[0])
+	_, err := line.buses[0].request(ctx, line.buses[0].units[0], line.buses[0].units[0].blocks[0].span())
 	if err != context.Canceled || time.Since(start) > 10*time.Second {
 		t.Errorf("error %v after %s, expected context.Canceled at once", err, time.Since(start))
 	}

@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,9 +41,19 @@ func readAnswer(r io.Reader, request []byte, stale func()) ([]byte, error) {
 	return nil, fmt.Errorf("%w: more than %d answers to other transactions", errBadAnswer, maxStale)
 }
 
+// A tornError is that of a connection in the middle of a frame: what comes
+// next on it begins nowhere.
+type tornError struct{ cause error }
+
+func (e *tornError) Error() string { return "in the middle of a frame: " + e.cause.Error() }
+func (e *tornError) Unwrap() error { return e.cause }
+
 func readFrame(r io.Reader) ([]byte, error) {
 	var header [headerBytes]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+	if n, err := io.ReadFull(r, header[:]); err != nil {
+		if n > 0 {
+			err = &tornError{err}
+		}
 		return nil, err
 	}
 	if protocol := binary.BigEndian.Uint16(header[2:]); protocol != 0 {
@@ -55,12 +66,37 @@ func readFrame(r io.Reader) ([]byte, error) {
 	}
 	frame := make([]byte, headerBytes-1+length)
 	copy(frame, header[:])
-	_, err := io.ReadFull(r, frame[headerBytes:])
-	return frame, err
+	if _, err := io.ReadFull(r, frame[headerBytes:]); err != nil {
+		return nil, &tornError{err}
+	}
+	return frame, nil
 }
 
-// checkAnswer checks an answer PDU against its request, a read. It serves every
-// medium.
+// Functions: MODBUS Application Protocol V1.1b3, 6.
+const (
+	readCoils      = 1
+	readDiscrete   = 2
+	readHolding    = 3
+	readInput      = 4
+	writeCoil      = 5
+	writeRegister  = 6
+	writeCoils     = 15
+	writeRegisters = 16
+)
+
+// reads reports whether a function changes nothing.
+func reads(function byte) bool { return function >= readCoils && function <= readInput }
+
+// answerBytes is how many bytes of data answer a read of so many registers, or
+// bits.
+func answerBytes(function byte, count int) int {
+	if function <= readDiscrete {
+		return (count + 7) / 8
+	}
+	return 2 * count
+}
+
+// checkAnswer checks an answer PDU against its request. It serves every medium.
 func checkAnswer(request, answer []byte) error {
 	function := request[0]
 	if answer[0] == function|0x80 {
@@ -72,11 +108,15 @@ func checkAnswer(request, answer []byte) error {
 	if answer[0] != function {
 		return fmt.Errorf("%w: function %d, expected %d", errBadAnswer, answer[0], function)
 	}
-	quantity := int(binary.BigEndian.Uint16(request[3:]))
-	expected := 2 * quantity
-	if function <= 2 {
-		expected = (quantity + 7) / 8
+	if !reads(function) {
+		// Writes are answered by their first five bytes: function, address, and
+		// the value or the count (6.5, 6.6, 6.11, 6.12).
+		if !bytes.Equal(answer, request[:5]) {
+			return fmt.Errorf("%w: % x does not confirm the write % x", errBadAnswer, answer, request[:5])
+		}
+		return nil
 	}
+	expected := answerBytes(function, int(binary.BigEndian.Uint16(request[3:])))
 	if len(answer) != 2+expected || int(answer[1]) != expected {
 		return fmt.Errorf("%w: %d bytes with a byte count of %d, expected %d", errBadAnswer, len(answer)-2, answer[1], expected)
 	}

@@ -107,11 +107,11 @@ func FuzzProfile(f *testing.F) {
 			return
 		}
 		u := newUnit(&Unit{Device: "a"}, DefaultInterval, profile)
-		readings := u.readings()
+		readings := u.harvest().readings
 		seen := 0
 		for i := range u.blocks {
 			b := &u.blocks[i]
-			if longest := map[bool]int{false: profile.MaxWords, true: maxBits}[bits(b.table)]; b.count < 1 || b.count > longest {
+			if longest := profile.longest(b.table); b.count < 1 || b.count > longest {
 				t.Fatalf("a read of %d from %s %d, longest %d", b.count, b.table, b.first, longest)
 			}
 			raw := make([]byte, 2*b.count)

@@ -22,7 +22,7 @@ import (
 func inBubble(t *testing.T, s *server, cfg Config, profiles *Profiles, shelf *shelf, lasting time.Duration) (*Line, func(name, label string) float64) {
 	t.Helper()
 	line, reg := newLine(t, cfg, profiles, shelf)
-	line.medium.(*tcp).dial = s.pipe
+	line.buses[0].medium.(*tcp).dial = s.pipe
 	ctx, cancel := context.WithTimeout(t.Context(), lasting)
 	defer cancel()
 	if err := line.Run(ctx); err != nil {
@@ -186,8 +186,8 @@ func TestRefusedBlockIsSplit(t *testing.T) {
 		var log bytes.Buffer
 		shelf := newShelf()
 		line, _ := newLine(t, cfg, profilesOf(t), shelf)
-		line.logger = slog.New(slog.NewTextHandler(&log, nil))
-		line.medium.(*tcp).dial = s.pipe
+		line.buses[0].logger = slog.New(slog.NewTextHandler(&log, nil))
+		line.buses[0].medium.(*tcp).dial = s.pipe
 		ctx, cancel := context.WithTimeout(t.Context(), 21*time.Second)
 		defer cancel()
 		if err := line.Run(ctx); err != nil {
@@ -225,8 +225,8 @@ func refusing(t *testing.T, lasting time.Duration, refuse func(since time.Durati
 	cfg := Config{Name: "line", Connect: "tcp://h", Units: []Unit{{ID: 1, Device: "a", Profile: "triple"}}}
 	var said bytes.Buffer
 	line, _ := newLine(t, cfg, profilesOf(t, triple), newShelf())
-	line.logger = slog.New(slog.NewTextHandler(&said, nil))
-	line.medium.(*tcp).dial = s.pipe
+	line.buses[0].logger = slog.New(slog.NewTextHandler(&said, nil))
+	line.buses[0].medium.(*tcp).dial = s.pipe
 	ctx, cancel := context.WithTimeout(t.Context(), lasting)
 	defer cancel()
 	if err := line.Run(ctx); err != nil {

@@ -14,6 +14,24 @@ const (
 	reasonClosed  = "closed"     // the peer closed or reset the connection
 	reasonAnswer  = "bad_answer" // the bytes were no answer to the request
 	reasonGateway = "gateway"    // exceptions 10 and 11: the unit behind a gateway did not answer
+
+	// not sent, because a late answer to another read could be taken for its own
+	reasonUncertain = "uncertain"
+)
+
+// Reasons of connections that were no modem of the line.
+const (
+	strangerUnknown = "unknown_registration"
+	strangerSilent  = "no_registration"
+	strangerMany    = "too_many"
+)
+
+// What came of writes by hand.
+const (
+	writeDone     = "done"     // confirmed, and read back where that is possible
+	writeRefused  = "refused"  // not allowed, or an exception of the unit
+	writeFailed   = "failed"   // no answer; whether it was written is not known
+	writeMismatch = "mismatch" // something else was read back
 )
 
 type metrics struct {
@@ -26,6 +44,10 @@ type metrics struct {
 	values      prometheus.Counter
 	absent      [absences]prometheus.Counter
 	missed      prometheus.Counter
+	confirmed   prometheus.Counter
+	noise       prometheus.Counter
+	strangers   map[string]prometheus.Counter
+	writes      map[string]prometheus.Counter
 }
 
 func newMetrics(line string, reg prometheus.Registerer) *metrics {
@@ -46,14 +68,23 @@ func newMetrics(line string, reg prometheus.Registerer) *metrics {
 		exceptions: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "haidang_modbus_exceptions_total", Help: "Exceptions that units answered, by code.",
 		}, []string{"code"}),
-		failures: map[string]prometheus.Counter{},
+		confirmed: counter("haidang_modbus_confirmed_answers_total", "Reads asked twice because another read had just brought the same bytes."),
+		noise:     counter("haidang_modbus_unasked_bytes_total", "Bytes discarded because nobody had asked for them: noise, heartbeats of modems, late answers."),
 	}
-	failures := auto.NewCounterVec(prometheus.CounterOpts{
-		Name: "haidang_modbus_failures_total", Help: "Requests without a usable answer.",
-	}, []string{"reason"})
-	for _, reason := range []string{reasonConnect, reasonTimeout, reasonClosed, reasonAnswer, reasonGateway} {
-		m.failures[reason] = failures.WithLabelValues(reason)
+	labelled := func(name, help, label string, values ...string) map[string]prometheus.Counter {
+		vector := auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		counters := map[string]prometheus.Counter{}
+		for _, value := range values {
+			counters[value] = vector.WithLabelValues(value)
+		}
+		return counters
 	}
+	m.failures = labelled("haidang_modbus_failures_total", "Requests without a usable answer.", "reason",
+		reasonConnect, reasonTimeout, reasonClosed, reasonAnswer, reasonGateway, reasonUncertain)
+	m.strangers = labelled("haidang_modbus_refused_connections_total", "Connections that were no modem of the line.", "reason",
+		strangerUnknown, strangerSilent, strangerMany)
+	m.writes = labelled("haidang_modbus_writes_total", "Writes by hand, by what came of them.", "result",
+		writeDone, writeRefused, writeFailed, writeMismatch)
 	absent := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "haidang_modbus_absent_values_total", Help: "Registers read that held no value.",
 	}, []string{"reason"})

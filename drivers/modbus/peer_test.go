@@ -56,25 +56,34 @@ store = ModbusSlaveContext(hr=block, ir=block, zero_mode=True)
 StartTcpServer(context=ModbusServerContext(slaves={7: store}, single=False), address=("127.0.0.1", int(sys.argv[1])))
 `
 
-// Against pymodbus (Debian: python3-pymodbus).
-func TestPymodbus(t *testing.T) {
-	python := ""
+func findPymodbus(t *testing.T) (python string) {
+	t.Helper()
 	for _, candidate := range []string{"python3", "/usr/bin/python3"} {
 		if exec.Command(candidate, "-c", "import pymodbus.server").Run() == nil {
-			python = candidate
-			break
+			return candidate
 		}
 	}
-	if python == "" {
-		t.Skip("pymodbus is not installed (Debian: python3-pymodbus)")
-	}
+	t.Skip("pymodbus is not installed (Debian: python3-pymodbus)")
+	return ""
+}
+
+// freePort is one that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// Against pymodbus (Debian: python3-pymodbus).
+func TestPymodbus(t *testing.T) {
+	python := findPymodbus(t)
+	t.Parallel()
+	port := freePort(t)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	peer := exec.Command(python, "-c", pymodbusServer, strconv.Itoa(port))
 	var said bytes.Buffer
 	peer.Stderr = &said

@@ -10,7 +10,9 @@ type field struct {
 	register *Register
 	kind     string
 	name     string
-	reading  int // which of the unit's readings it goes into
+	reading  int     // which of the unit's readings it goes into
+	status   *Status // it is no value but judges values
+	verdict  int     // which of the unit's statuses it is
 	scale    float64
 	places   int // decimal places of a scaled integer; -1: as it comes
 }
@@ -42,6 +44,12 @@ func (u *Unit) fields(p *Profile) []field {
 			kinds = append(kinds, f.kind)
 		}
 		fields = append(fields, f)
+	}
+	for i := range p.Status {
+		status := &p.Status[i]
+		if !slices.Contains(u.Omit, statusPrefix+status.Name) {
+			fields = append(fields, field{register: status.register(), status: status, scale: 1, reading: -1})
+		}
 	}
 	return fields
 }
@@ -79,10 +87,7 @@ func plan(fields []field, p *Profile) []block {
 
 // takes reports whether the field may be read together with the block.
 func (b *block) takes(f *field, p *Profile) bool {
-	longest := p.MaxWords
-	if bits(b.table) {
-		longest = maxBits
-	}
+	longest := p.longest(b.table)
 	end := b.first + b.count
 	if f.register.Table != b.table || f.first()-end > p.MaxGap || max(end, f.end())-b.first > longest {
 		return false

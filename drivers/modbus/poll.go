@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
+	"slices"
 	"time"
 
 	goburrow "github.com/goburrow/modbus"
@@ -14,60 +16,58 @@ import (
 
 // poll reads a unit once and delivers what it read. The error is that of a unit
 // that did not answer; what was read before it is delivered all the same.
-func (l *Line) poll(ctx context.Context, u *unit) error {
-	values, err := l.readBlocks(ctx, u)
+func (b *bus) poll(ctx context.Context, u *unit) error {
+	values, err := b.readBlocks(ctx, u)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	var out []telemetry.Reading
 	if err == nil {
 		if u.link == down {
-			l.logger.Info("unit answers again", "unit", u.config.ID, "device", u.config.Device)
+			b.logger.Info("unit answers again", "unit", u.config.ID, "device", u.config.Device)
 		}
 		out = u.device.change(u, up, nil)
 	}
-	for _, r := range values {
-		if len(r.Values) > 0 {
-			out = append(out, r)
-		}
-	}
+	out = append(out, values...)
 	if err != nil {
 		before := u.link
 		out = append(out, u.device.change(u, down, err)...)
-		if before != down && !l.isLost(err) {
-			l.logger.Warn("unit does not answer", "unit", u.config.ID, "device", u.config.Device, "error", err)
+		if before != down && !b.isLost(err) {
+			b.logger.Warn("unit does not answer", "unit", u.config.ID, "device", u.config.Device, "error", err)
 		}
 	}
-	l.tell(out)
+	b.tell(out)
 	return err
 }
 
-func (l *Line) readBlocks(ctx context.Context, u *unit) ([]telemetry.Reading, error) {
-	readings := u.readings()
+func (b *bus) readBlocks(ctx context.Context, u *unit) ([]telemetry.Reading, error) {
+	h := u.harvest()
 	var fresh news
-	defer func() { l.report(u, &fresh) }()
+	defer func() { b.report(u, &fresh) }()
 	u.widen(time.Now())
 	for i := 0; i < len(u.blocks); i++ {
-		b := &u.blocks[i]
-		answer, err := l.read(ctx, u, b)
+		blk := &u.blocks[i]
+		answer, err := b.read(ctx, u, blk)
 		var exception *goburrow.ModbusError
 		switch {
 		case err == nil:
-			l.decode(b, answer, readings)
-			u.answer(b, &fresh)
+			b.decode(blk, answer, h)
+			u.answer(blk, &fresh)
+		case errors.Is(err, errUncertain):
+			// counted; the next poll has it
 		case !errors.As(err, &exception) || gatewayCode(exception.ExceptionCode):
-			return readings, err
-		case splits(exception.ExceptionCode) && len(b.fields) > 1:
+			return h.judged(u), err
+		case splits(exception.ExceptionCode) && len(blk.fields) > 1:
 			u.halve(i, time.Now())
 			i--
 		default:
-			u.refuse(b, err, time.Now(), &fresh)
+			u.refuse(blk, err, time.Now(), &fresh)
 		}
 	}
 	if !u.split {
 		u.pause = 0
 	}
-	return readings, nil
+	return h.judged(u), nil
 }
 
 // gatewayCode: exceptions with which a gateway speaks for a unit that does not
@@ -82,30 +82,34 @@ func splits(code byte) bool {
 	return code == goburrow.ExceptionCodeIllegalDataAddress || code == goburrow.ExceptionCodeIllegalDataValue
 }
 
-func (l *Line) decode(b *block, answer []byte, readings []telemetry.Reading) {
+func (b *bus) decode(blk *block, answer []byte, h *harvest) {
 	count := 0
-	for i := range b.fields {
-		f := &b.fields[i]
-		v, why := f.value(b, answer)
-		if why != none {
-			l.metrics.absent[why].Inc()
+	for i := range blk.fields {
+		f := &blk.fields[i]
+		v, why := f.value(blk, answer)
+		if f.status != nil {
+			h.verdicts[f.verdict] = f.status.quality(v.Number)
 			continue
 		}
-		readings[f.reading].Values = append(readings[f.reading].Values, v)
+		if why != none {
+			b.metrics.absent[why].Inc()
+			continue
+		}
+		h.readings[f.reading].Values = append(h.readings[f.reading].Values, v)
 		count++
 	}
-	l.metrics.values.Add(float64(count))
+	b.metrics.values.Add(float64(count))
 }
 
 // read reads a block. A unit that answered until now has a second try, because
-// one lost answer on a radio or serial line behind a gateway is no news.
-func (l *Line) read(ctx context.Context, u *unit, b *block) ([]byte, error) {
-	answer, err := l.request(ctx, u, b)
-	if err != nil && u.link == up && ctx.Err() == nil && again(err) {
-		answer, err = l.request(ctx, u, b)
+// one lost answer on a radio or serial line is no news.
+func (b *bus) read(ctx context.Context, u *unit, blk *block) ([]byte, error) {
+	answer, err := b.request(ctx, u, blk.span())
+	if err != nil && ctx.Err() == nil && u.link == up && again(err) {
+		answer, err = b.request(ctx, u, blk.span())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read unit %d, %s %d..%d: %w", u.config.ID, b.table, b.first, b.first+b.count-1, err)
+		return nil, fmt.Errorf("read unit %d, %s %d..%d: %w", u.config.ID, blk.table, blk.first, blk.first+blk.count-1, err)
 	}
 	return answer, nil
 }
@@ -131,6 +135,8 @@ func reasonOf(err error) string {
 			return reasonGateway
 		}
 		return ""
+	case errors.Is(err, errUncertain):
+		return reasonUncertain
 	case errors.Is(err, errBadAnswer):
 		return reasonAnswer
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -148,34 +154,117 @@ type exchange struct {
 
 func (e exchange) Send(request []byte) ([]byte, error) { return e.medium.Exchange(e.ctx, request) }
 
-func (l *Line) request(ctx context.Context, u *unit, b *block) ([]byte, error) {
-	l.framing.address(byte(u.config.ID))
-	client := goburrow.NewClient2(l.framing, exchange{ctx, l.medium})
-	read := client.ReadHoldingRegisters
-	switch b.table {
-	case Input:
-		read = client.ReadInputRegisters
-	case Coil:
-		read = client.ReadCoils
-	case Discrete:
-		read = client.ReadDiscreteInputs
+// request reads registers, or bits, of a unit. When the answer could be mixed up
+// with that to an earlier read, it is not sent.
+func (b *bus) request(ctx context.Context, u *unit, s span) ([]byte, error) {
+	sent := time.Now()
+	timeout := b.config.Timeout.Std()
+	u.doubts.expire(sent, timeout, u.provable)
+	if u.doubts.ambiguous(s) {
+		b.metrics.failures[reasonUncertain].Inc()
+		return nil, errUncertain
 	}
-	l.metrics.requests.Inc()
-	start := time.Now()
-	answer, err := read(uint16(b.first), uint16(b.count))
+	answer, err := b.ask(ctx, u, s)
 	var exception *goburrow.ModbusError
 	switch {
 	case err == nil:
-		l.metrics.seconds.Observe(time.Since(start).Seconds())
+	case !errors.As(err, &exception):
+		u.doubts.add(s, sent)
+		return nil, err
+	default:
+		if len(u.doubts.open) > 0 {
+			// It may be the exception to a read in doubt, and this one's answer is
+			// still to come.
+			u.doubts.add(s, sent)
+		}
+		return nil, err
+	}
+	if b.counts { // an answer cannot come twice
+		u.doubts.answered(s, sent, sortedOut(timeout))
+		return answer, nil
+	}
+	hash := maphash.Bytes(b.seed, answer)
+	if u.doubts.repeats(s, hash, sent, sortedOut(timeout)) {
+		if answer, hash, err = b.confirm(ctx, u, s, hash); err != nil {
+			u.doubts.add(s, time.Now())
+			return nil, err
+		}
+	}
+	u.doubts.keep(s, hash, time.Now())
+	u.doubts.answered(s, sent, sortedOut(timeout))
+	return answer, nil
+}
+
+// maxConfirm is how often a read is asked again whose answer may be a repetition.
+const maxConfirm = 3
+
+// confirm asks a read again whose answer has the bytes of another one that looks
+// alike. It believes an answer that is no repetition of any, or that came before.
+func (b *bus) confirm(ctx context.Context, u *unit, s span, first uint64) (answer []byte, hash uint64, err error) {
+	b.metrics.confirmed.Inc()
+	within := sortedOut(b.config.Timeout.Std())
+	before := []uint64{first}
+	for range maxConfirm {
+		if answer, err = b.ask(ctx, u, s); err != nil {
+			return nil, 0, err
+		}
+		hash = maphash.Bytes(b.seed, answer)
+		if hash != first {
+			u.doubts.add(s, time.Now()) // one answer belongs to somebody else, and one is still to come
+		}
+		if slices.Contains(before, hash) || !u.doubts.repeats(s, hash, time.Now(), within) {
+			return answer, hash, nil
+		}
+		before = append(before, hash)
+	}
+	b.metrics.failures[reasonAnswer].Inc()
+	return nil, 0, fmt.Errorf("%w: %d answers that other reads have just brought", errBadAnswer, len(before))
+}
+
+func (b *bus) ask(ctx context.Context, u *unit, s span) ([]byte, error) {
+	return b.transact(ctx, u, func(client goburrow.Client) ([]byte, error) {
+		read := client.ReadHoldingRegisters
+		switch s.table {
+		case Input:
+			read = client.ReadInputRegisters
+		case Coil:
+			read = client.ReadCoils
+		case Discrete:
+			read = client.ReadDiscreteInputs
+		}
+		return read(uint16(s.first), uint16(s.count))
+	})
+}
+
+// transact has one request sent to a unit, counts it, and decides whether the
+// connection is worth keeping after a failure.
+func (b *bus) transact(ctx context.Context, u *unit, ask func(goburrow.Client) ([]byte, error)) ([]byte, error) {
+	b.framing.address(byte(u.config.ID))
+	b.metrics.requests.Inc()
+	start := time.Now()
+	answer, err := ask(goburrow.NewClient2(b.framing, exchange{ctx, b.medium}))
+	var exception *goburrow.ModbusError
+	switch {
+	case err == nil:
+		b.metrics.seconds.Observe(time.Since(start).Seconds())
+		b.heard = true
 		return answer, nil
 	case errors.As(err, &exception):
-		l.metrics.seconds.Observe(time.Since(start).Seconds())
-		l.metrics.exception(exception.ExceptionCode)
+		b.metrics.seconds.Observe(time.Since(start).Seconds())
+		b.metrics.exception(exception.ExceptionCode)
+		b.heard = b.heard || !gatewayCode(exception.ExceptionCode)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	if reason := reasonOf(err); reason != "" {
-		l.metrics.failures[reason].Inc()
+	reason := reasonOf(err)
+	if reason != "" {
+		b.metrics.failures[reason].Inc()
+	}
+	// A connection whose other side is gone looks like a unit that does not
+	// answer. It is made anew, but not for each try of a unit that is known to be
+	// down while others answer.
+	if b.remakes && (reason == reasonTimeout || reason == reasonAnswer) && (u.link != down || !b.heard) {
+		b.reset()
 	}
 	return nil, err
 }

@@ -33,10 +33,13 @@ type Profile struct {
 	Source    string     `yaml:"source"`    // where the register map is from
 	UnitIDs   []int      `yaml:"unit_ids"`  // ids beyond 0..247 and 255 that it uses
 	MaxWords  int        `yaml:"max_words"` // longest read of registers, 1..125; default 125
-	MaxGap    int        `yaml:"max_gap"`   // unlisted registers that one read may run over, 0..124
+	MaxBits   int        `yaml:"max_bits"`  // longest read of coils and discrete inputs, 1..2000; default 2000
+	MaxGap    int        `yaml:"max_gap"`   // unlisted registers, or bits, that one read may run over, 0..124
 	Forbidden []Span     `yaml:"forbidden"` // never read, not even within a gap
 	Options   []Option   `yaml:"options"`
 	Registers []Register `yaml:"registers"`
+	Status    []Status   `yaml:"status"` // registers that judge the values
+	Writes    []Write    `yaml:"writes"` // what may be written, where a unit allows it
 }
 
 // A Span is a range of addresses, both ends included.
@@ -139,6 +142,11 @@ func (p *Profile) Values() []string {
 	return values
 }
 
+// names reports whether a unit may omit what is called so.
+func (p *Profile) names(value string) bool {
+	return p.has(value) || slices.ContainsFunc(p.Status, func(s Status) bool { return statusPrefix+s.Name == value })
+}
+
 func (p *Profile) has(value string) bool {
 	return slices.ContainsFunc(p.Registers, func(r Register) bool { return r.Value == value })
 }
@@ -165,25 +173,36 @@ func (p *Profile) fill() {
 	if p.MaxWords == 0 {
 		p.MaxWords = maxWords
 	}
+	if p.MaxBits == 0 {
+		p.MaxBits = maxBits
+	}
 	for i := range p.Forbidden {
 		if p.Forbidden[i].Table == "" {
 			p.Forbidden[i].Table = Holding
 		}
 	}
 	for i := range p.Registers {
-		r := &p.Registers[i]
-		if r.Table == "" {
-			r.Table = Holding
-		}
-		if r.Type == "" && !bits(r.Table) {
-			r.Type = "uint16"
-		}
-		if r.Order == "" {
-			r.Order = "ABCD"
-		}
-		if !r.Scale.set {
-			r.Scale.Number = 1
-		}
+		p.Registers[i].fill()
+	}
+	for i := range p.Writes {
+		w := &p.Writes[i]
+		r := w.register()
+		w.Table, w.Type, w.Order = r.Table, r.Type, r.Order
+	}
+}
+
+func (r *Register) fill() {
+	if r.Table == "" {
+		r.Table = Holding
+	}
+	if r.Type == "" && !bits(r.Table) {
+		r.Type = "uint16"
+	}
+	if r.Order == "" {
+		r.Order = "ABCD"
+	}
+	if !r.Scale.set {
+		r.Scale.Number = 1
 	}
 }
 
@@ -197,6 +216,9 @@ func (p *Profile) validate() []telemetry.Fault {
 	}
 	if p.MaxWords < 1 || p.MaxWords > maxWords {
 		fault("max_words", "max_words %d is not in 1..%d", p.MaxWords, maxWords)
+	}
+	if p.MaxBits < 1 || p.MaxBits > maxBits {
+		fault("max_bits", "max_bits %d is not in 1..%d", p.MaxBits, maxBits)
 	}
 	if p.MaxGap < 0 || p.MaxGap >= maxWords {
 		fault("max_gap", "max_gap %d is not in 0..%d", p.MaxGap, maxWords-1)
@@ -218,15 +240,29 @@ func (p *Profile) validate() []telemetry.Fault {
 	if len(p.Registers) == 0 || len(p.Registers) > telemetry.MaxValues {
 		fault("registers", "%d registers, expected 1..%d", len(p.Registers), telemetry.MaxValues)
 	}
+	return append(faults, p.validateEntries()...)
+}
+
+func (p *Profile) validateEntries() []telemetry.Fault {
+	var faults []telemetry.Fault
 	seen := map[string]bool{}
+	entry := func(at, key, name string, wrong []telemetry.Fault) {
+		faults = append(faults, telemetry.Under(at, wrong)...)
+		if seen[name] {
+			faults = append(faults, telemetry.Faultf(at+"."+key, "%s %q is there twice", key, name))
+		}
+		seen[name] = true
+	}
 	for i := range p.Registers {
 		r := &p.Registers[i]
-		at := fmt.Sprintf("registers[%d]", i)
-		faults = append(faults, telemetry.Under(at, r.validate(p))...)
-		if seen[r.Value] {
-			fault(at+".value", "value %q is there twice", r.Value)
-		}
-		seen[r.Value] = true
+		entry(fmt.Sprintf("registers[%d]", i), "value", r.Value, r.validate(p))
+	}
+	for i := range p.Status {
+		entry(fmt.Sprintf("status[%d]", i), "name", statusPrefix+p.Status[i].Name, p.Status[i].validate(p))
+	}
+	clear(seen)
+	for i := range p.Writes {
+		entry(fmt.Sprintf("writes[%d]", i), "name", p.Writes[i].Name, p.Writes[i].validate())
 	}
 	return faults
 }
@@ -253,6 +289,14 @@ func (p *Profile) validateOptions() []telemetry.Fault {
 	return faults
 }
 
+// longest is the longest read of a table.
+func (p *Profile) longest(table string) int {
+	if bits(table) {
+		return p.MaxBits
+	}
+	return p.MaxWords
+}
+
 func knownTable(name string) bool {
 	return name == Holding || name == Input || bits(name)
 }
@@ -271,10 +315,7 @@ func (r *Register) validate(p *Profile) []telemetry.Fault {
 		return faults
 	}
 	faults = append(faults, r.validateType()...)
-	longest := p.MaxWords
-	if bits(r.Table) {
-		longest = maxBits
-	}
+	longest := p.longest(r.Table)
 	if n := r.length(); n > longest {
 		fault("type", "%s takes %d words, more than the max_words %d of one read", r.Type, n, longest)
 	}

@@ -2,6 +2,7 @@ package modbus
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"io/fs"
 	"os"
@@ -86,8 +87,10 @@ func TestLoadProfiles(t *testing.T) {
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	if want := []string{"air-node", "keller-acculevel", "weather-485", "yosemitech-y504"}; !slices.Equal(p.Names(), want) {
-		t.Errorf("names %v, want %v", p.Names(), want)
+	built, _ := LoadProfiles()
+	added := slices.DeleteFunc(p.Names(), func(name string) bool { return built.Profile(name) != nil })
+	if want := []string{"air-node", "yosemitech-y504"}; !slices.Equal(added, want) || !p.Profile("keller-acculevel").has("station.serial") {
+		t.Errorf("names %v, want %v and another keller-acculevel", added, want)
 	}
 	mine := fstest.MapFS{
 		"w.yaml":    {Data: []byte("name: weather-485\nregisters: [{value: weather.temperature_c, address: 7}]")},
@@ -141,8 +144,8 @@ units:
 	if faults := cfg.Validate(p); len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	if address, err := tcpAddress(cfg.Connect); err != nil || address != "[::1]:502" {
-		t.Errorf("address %q, %v", address, err)
+	if e, err := parseEndpoint(cfg.Connect); err != nil || e.target.Address != "[::1]:502" {
+		t.Errorf("endpoint %v, %v", e, err)
 	}
 }
 
@@ -231,8 +234,9 @@ func TestWeather485(t *testing.T) {
 	}
 	answer, _ := hex.DecodeString("0077" + "0003" + "0001" + "002D" + "0381" + "FFDD" + "01C7" + "0023" + "0041" + "03F5" + "00012345" + "02E9" + "007B" + "0159")
 	line := bareLine(t, DefaultTimeout, "127.0.0.1")
-	readings := u.readings()
-	line.decode(&u.blocks[0], answer, readings)
+	h := u.harvest()
+	line.buses[0].decode(&u.blocks[0], answer, h)
+	readings := h.judged(u)
 	want := map[string]map[string]float64{
 		"weather": {"wind_speed_ms": 11.9, "wind_force_bft": 3, "wind_sector": 1, "wind_direction_deg": 45, "humidity_pct": 89.7, "temperature_c": -3.5,
 			"noise_db": 45.5, "pressure_hpa": 1013, "illuminance_lx": 74565, "rain_total_mm": 12.3, "radiation_wm2": 345},
@@ -251,9 +255,92 @@ func TestWeather485(t *testing.T) {
 		t.Errorf("%d readings, want 2", len(readings))
 	}
 	u = newUnit(&Unit{Options: map[string]float64{"wind_scale": 0.01}, Omit: []string{"air.pm25_ugm3", "air.pm10_ugm3"}}, DefaultInterval, p)
-	readings = u.readings()
-	line.decode(&u.blocks[0], answer, readings)
+	h = u.harvest()
+	line.buses[0].decode(&u.blocks[0], answer, h)
+	readings = h.judged(u)
 	if wind, _ := readings[0].Number("wind_speed_ms"); wind != 1.19 || len(readings) != 1 {
 		t.Errorf("wind %v with hundredths and %d readings without air, want 1.19 and 1", wind, len(readings))
 	}
+}
+
+// Each built-in profile against a captured or computed exchange: exactly these
+// requests, and these values from their answers.
+func TestFrames(t *testing.T) {
+	profiles := profilesOf(t)
+	tested := map[string]bool{}
+	files(t, "testdata/frames/*.yaml", func(t *testing.T, _ string, text []byte) {
+		var c struct {
+			Profile   string
+			Unit      int
+			Options   map[string]float64
+			Exchanges []struct{ Request, Response string }
+			Values    map[string]float64
+			Quality   telemetry.Quality
+		}
+		strictly(t, text, &c)
+		tested[c.Profile] = true
+		answers := map[string][]byte{}
+		for _, e := range c.Exchanges {
+			answers[string(unhex(t, e.Request))] = unhex(t, e.Response)
+		}
+		shelf := newShelf()
+		cfg := Config{Name: "line", Connect: "rtu+tcp://h:1", Units: []Unit{{ID: c.Unit, Device: "a", Profile: c.Profile, Options: c.Options}}}
+		line, _ := newLine(t, cfg, profiles, shelf)
+		b := line.buses[0]
+		b.medium = recorded{t, answers}
+		if err := b.poll(t.Context(), b.units[0]); err != nil {
+			t.Fatal(err)
+		}
+		if len(answers) > 0 {
+			t.Errorf("%d of %d exchanges did not take place", len(answers), len(c.Exchanges))
+		}
+		got := map[string]float64{}
+		for _, r := range shelf.all() {
+			for _, v := range r.Values {
+				if r.Kind == telemetry.KindLink {
+					continue
+				}
+				if got[r.Kind+"."+v.Name] = v.Number; v.Quality != c.Quality || r.Quality != c.Quality {
+					t.Errorf("%s has quality %s, its reading %s, want %s", v.Name, v.Quality, r.Quality, c.Quality)
+				}
+			}
+		}
+		if !reflect.DeepEqual(got, c.Values) {
+			t.Errorf("got  %v\nwant %v", got, c.Values)
+		}
+	})
+	for _, name := range profiles.Names() {
+		if !tested[name] {
+			t.Errorf("profile %s has no file in testdata/frames", name)
+		}
+	}
+}
+
+func unhex(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// recorded is a medium that answers what was recorded, each exchange once.
+type recorded struct {
+	t       *testing.T
+	answers map[string][]byte
+}
+
+func (r recorded) Open(context.Context) error { return nil }
+func (r recorded) Watch() <-chan error        { return nil }
+func (r recorded) Close()                     {}
+
+func (r recorded) Exchange(_ context.Context, request []byte) ([]byte, error) {
+	found := scanRTU(r.answers[string(request)], request)
+	if found.answer == nil {
+		r.t.Errorf("request % X has no valid recorded answer", request)
+		return nil, errBadAnswer
+	}
+	delete(r.answers, string(request))
+	return found.answer, nil
 }

@@ -79,12 +79,12 @@ func (u *unit) answer(b *block, n *news) {
 }
 
 // report logs what is new, in one line for all values.
-func (l *Line) report(u *unit, n *news) {
+func (b *bus) report(u *unit, n *news) {
 	if len(n.refused) > 0 {
-		l.logger.Warn("unit refuses registers", "unit", u.config.ID, "device", u.config.Device, "values", named(n.refused), "error", n.cause)
+		b.logger.Warn("unit refuses registers", "unit", u.config.ID, "device", u.config.Device, "values", named(n.refused), "error", n.cause)
 	}
 	if len(n.answered) > 0 {
-		l.logger.Info("unit answers registers again that it refused", "unit", u.config.ID, "device", u.config.Device, "values", named(n.answered))
+		b.logger.Info("unit answers registers again that it refused", "unit", u.config.ID, "device", u.config.Device, "values", named(n.answered))
 	}
 }
 

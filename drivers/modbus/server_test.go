@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"haidang/drivers/link"
 )
 
 // A fault is what the server of the tests does wrong with one answer.
@@ -36,6 +38,10 @@ const (
 	closed
 	flood // more stale answers than a request puts up with
 	faults
+
+	// On RTU lines only.
+	twiceLater = faults + iota // again some time later
+	corrupt                    // one bit is wrong
 )
 
 // harmless faults cost nothing: the request succeeds.
@@ -57,6 +63,7 @@ type server struct {
 	conns   map[net.Conn]bool
 	asked   []request
 	earlier [][]byte // answers of all connections, for staleFirst
+	written map[[3]int]uint16
 	wait    sync.WaitGroup
 }
 
@@ -90,7 +97,7 @@ func (s *server) listen(t testing.TB) (address string, stop func()) {
 }
 
 // pipe dials the server without a network, for tests in a bubble of time.
-func (s *server) pipe(context.Context, string, string) (net.Conn, error) {
+func (s *server) pipe(context.Context) (link.Stream, error) {
 	client, conn := net.Pipe()
 	s.start(conn)
 	return client, nil
@@ -153,8 +160,12 @@ func (s *server) serve(conn net.Conn) {
 		}
 	}
 	for {
-		frame := make([]byte, 12)
+		frame := make([]byte, 6, maxFrameBytes)
 		if _, err := io.ReadFull(conn, frame); err != nil {
+			return
+		}
+		frame = frame[:6+min(int(frame[5]), maxFrameBytes-6)]
+		if _, err := io.ReadFull(conn, frame[6:]); err != nil {
 			return
 		}
 		answer := s.answer(frame)
@@ -177,12 +188,17 @@ func (s *server) answer(frame []byte) []byte {
 	unit, function := frame[6], frame[7]
 	first, count := int(binary.BigEndian.Uint16(frame[8:])), int(binary.BigEndian.Uint16(frame[10:]))
 	s.mu.Lock()
-	s.asked = append(s.asked, request{time.Now(), unit, function, first, count})
+	if s.asked = append(s.asked, request{time.Now(), unit, function, first, count}); len(s.asked) > 1<<20 {
+		s.asked = s.asked[1<<19:]
+	}
 	s.mu.Unlock()
 	if s.refuse != nil {
 		if code := s.refuse(unit, function, first, count); code != 0 {
 			return mbap(frame, function|0x80, code)
 		}
+	}
+	if !reads(function) {
+		return mbap(frame, s.store(frame[6:])...)
 	}
 	pdu := []byte{function, 0}
 	if function <= 2 {
@@ -190,7 +206,12 @@ func (s *server) answer(frame []byte) []byte {
 	}
 	for i := range count {
 		value := mark(unit, function, first+i)
-		if s.register != nil {
+		s.mu.Lock()
+		written, changed := s.written[[3]int{int(unit), int(function), first + i}]
+		s.mu.Unlock()
+		if changed {
+			value = written
+		} else if s.register != nil {
 			var code byte
 			if value, code = s.register(unit, function, first+i); code != 0 {
 				return mbap(frame, function|0x80, code)
@@ -204,6 +225,35 @@ func (s *server) answer(frame []byte) []byte {
 	}
 	pdu[1] = byte(len(pdu) - 2)
 	return mbap(frame, pdu...)
+}
+
+// store writes registers or coils, as request asks (unit and PDU), and returns
+// the PDU of the answer.
+func (s *server) store(request []byte) []byte {
+	unit, function := int(request[0]), request[1]
+	first, second := int(binary.BigEndian.Uint16(request[2:])), binary.BigEndian.Uint16(request[4:])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.written == nil {
+		s.written = map[[3]int]uint16{}
+	}
+	switch function {
+	case writeCoil:
+		s.written[[3]int{unit, readCoils, first}] = second >> 15
+	case writeRegister:
+		s.written[[3]int{unit, readHolding, first}] = second
+	case writeCoils:
+		for i := range int(second) {
+			s.written[[3]int{unit, readCoils, first + i}] = uint16(request[7+i/8]>>(i%8)) & 1
+		}
+	case writeRegisters:
+		for i := range int(second) {
+			s.written[[3]int{unit, readHolding, first + i}] = binary.BigEndian.Uint16(request[7+2*i:])
+		}
+	default:
+		return []byte{function | 0x80, 1}
+	}
+	return request[1:6]
 }
 
 // mbap frames a PDU as the answer to a request.

@@ -5,56 +5,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
+
+	"haidang/drivers/link"
 )
 
-// connectTimeout bounds the making of a connection; a mobile line needs longer
-// for it than for an answer.
-const connectTimeout = 5 * time.Second
-
-// A connectError says that the line could not be connected.
-type connectError struct {
-	address string
-	cause   error
-}
-
-func (e *connectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.address, e.cause) }
-func (e *connectError) Unwrap() error { return e.cause }
-
-// tcp carries requests over one Modbus TCP connection, one at a time. It is not
-// safe for concurrent use.
+// tcp carries requests over one Modbus TCP connection, one at a time.
 type tcp struct {
 	address string // host:port
 	timeout time.Duration
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	dial    dialer
 	stale   func() // an answer to another request was discarded
 	opened  func() // a connection was made
 
-	conn   net.Conn
+	conn   link.Stream
 	reader *bufio.Reader
 }
 
-func newTCP(address string, timeout time.Duration, m *metrics) *tcp {
-	dialer := &net.Dialer{KeepAlive: 15 * time.Second}
+func newTCP(e endpoint, timeout time.Duration, m *metrics) *tcp {
 	return &tcp{
-		address: address, timeout: timeout, dial: dialer.DialContext,
+		address: e.target.Address, timeout: timeout, dial: e.dialer(),
 		stale: m.stale.Inc, opened: m.connections.Inc,
 		reader: bufio.NewReaderSize(nil, maxFrameBytes),
 	}
 }
 
-// Open connects where there is no connection. Its error is a *connectError.
+// Open connects where there is no connection.
 func (t *tcp) Open(ctx context.Context) error {
 	if t.conn != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	conn, err := t.dial(ctx, "tcp", t.address)
+	conn, err := t.dial(ctx)
 	if err != nil {
-		return &connectError{t.address, err}
+		return &connectError{t.address, rootOf(err)}
 	}
 	t.opened()
 	t.conn = conn
@@ -62,15 +46,22 @@ func (t *tcp) Open(ctx context.Context) error {
 	return nil
 }
 
-// Exchange sends a read request and returns its answer. Every error closes the
-// connection: what may still arrive belongs to nobody. A connection that was
-// used before and proves to be closed is made anew once, because peers drop
-// idle connections, and some drop them after each answer; a read may be
-// repeated.
+// rootOf drops the words that connectError says as well.
+func rootOf(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}
+
+// Exchange sends a request and returns its answer. A connection that was used
+// before and proves to be closed is made anew once, because peers drop idle
+// connections, and some drop them after each answer; but only for a read, which
+// may be repeated.
 func (t *tcp) Exchange(ctx context.Context, request []byte) ([]byte, error) {
 	used := t.conn != nil
 	answer, err := t.attempt(ctx, request)
-	if used && err != nil && ctx.Err() == nil && reasonOf(err) == reasonClosed {
+	if used && err != nil && ctx.Err() == nil && reads(request[headerBytes]) && reasonOf(err) == reasonClosed {
 		answer, err = t.attempt(ctx, request)
 	}
 	return answer, err
@@ -81,13 +72,18 @@ func (t *tcp) attempt(ctx context.Context, request []byte) ([]byte, error) {
 		return nil, err
 	}
 	answer, err := t.exchange(ctx, request)
+	var torn *tornError
 	switch {
 	case err == nil:
 		return answer, nil
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		whole := !errors.As(err, &torn)
 		err = fmt.Errorf("no answer within %s: %w", t.timeout, err)
+		if whole {
+			return nil, err // what comes late has another transaction's number
+		}
 	}
 	t.Close()
 	return nil, err
@@ -95,16 +91,24 @@ func (t *tcp) attempt(ctx context.Context, request []byte) ([]byte, error) {
 
 func (t *tcp) exchange(ctx context.Context, request []byte) ([]byte, error) {
 	conn := t.conn
-	if err := conn.SetDeadline(time.Now().Add(t.timeout)); err != nil {
+	deadline := time.Now().Add(t.timeout)
+	if err := errors.Join(conn.SetWriteDeadline(deadline), conn.SetReadDeadline(deadline)); err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if _, err := conn.Write(request); err != nil {
+	if n, err := conn.Write(request); err != nil {
+		if n > 0 {
+			err = &tornError{err}
+		}
 		return nil, err
 	}
 	return readAnswer(t.reader, request, t.stale)
 }
+
+// Watch tells nothing: peers drop idle connections, and the next request makes
+// a new one.
+func (t *tcp) Watch() <-chan error { return nil }
 
 // Close ends the connection; the next request makes a new one.
 func (t *tcp) Close() {

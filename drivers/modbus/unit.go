@@ -7,11 +7,11 @@ import (
 	"haidang/gateway/telemetry"
 )
 
-// A link is whether something is connected, as far as is known.
-type link uint8
+// A state is whether something is connected, as far as is known.
+type state uint8
 
 const (
-	unknown link = iota
+	unknown state = iota
 	up
 	down
 )
@@ -20,19 +20,22 @@ const (
 type unit struct {
 	config   *Unit
 	device   *device
-	kinds    []string // of its readings
-	sizes    []int    // how many values each reading can have
-	whole    []block  // what is read of a unit that refuses nothing
-	blocks   []block  // what is read; split where the unit refuses it
+	kinds    []string  // of its readings
+	sizes    []int     // how many values each reading can have
+	whole    []block   // what is read of a unit that refuses nothing
+	blocks   []block   // what is read; split where the unit refuses it
+	statuses []*Status // that judge its values
+	provable bool      // its reads do not all look alike; see doubts
 	interval time.Duration
 
 	due      time.Time
-	link     link
+	link     state
 	failures int                // polls in a row without an answer
 	split    bool               // blocks are not whole
 	widenAt  time.Time          // when whole ones are tried again
 	pause    time.Duration      // before that, the last time; 0: nothing is refused
 	refused  map[string]refusal // by value
+	doubts   doubts
 }
 
 func newUnit(cfg *Unit, interval time.Duration, profile *Profile) *unit {
@@ -41,7 +44,13 @@ func newUnit(cfg *Unit, interval time.Duration, profile *Profile) *unit {
 		u.interval = cfg.Interval.Std()
 	}
 	fields := cfg.fields(profile)
-	for _, f := range fields {
+	for i := range fields {
+		f := &fields[i]
+		if f.status != nil {
+			f.verdict = len(u.statuses)
+			u.statuses = append(u.statuses, f.status)
+			continue
+		}
 		if f.reading == len(u.kinds) {
 			u.kinds = append(u.kinds, f.kind)
 			u.sizes = append(u.sizes, 0)
@@ -50,6 +59,9 @@ func newUnit(cfg *Unit, interval time.Duration, profile *Profile) *unit {
 	}
 	u.whole = plan(fields, profile)
 	u.blocks = slices.Clone(u.whole)
+	for i := range u.whole {
+		u.provable = u.provable || i > 0 && !u.whole[i].span().alike(u.whole[0].span())
+	}
 	return u
 }
 
@@ -72,25 +84,16 @@ func (u *unit) reschedule(now time.Time, failed bool) (missed int64) {
 	return missed
 }
 
-// readings makes an empty reading per kind, with room for the values.
-func (u *unit) readings() []telemetry.Reading {
-	readings := make([]telemetry.Reading, len(u.kinds))
-	for i, kind := range u.kinds {
-		readings[i] = telemetry.Reading{Device: u.config.Device, Kind: kind, Values: make([]telemetry.Value, 0, u.sizes[i])}
-	}
-	return readings
-}
-
 // A device is connected while all its units are.
 type device struct {
 	id    string
 	units []*unit
-	told  link
+	told  state
 }
 
 // change notes whether a unit of the device answers and returns the link
 // reading where the device changes by it.
-func (d *device) change(u *unit, to link, cause error) []telemetry.Reading {
+func (d *device) change(u *unit, to state, cause error) []telemetry.Reading {
 	u.link = to
 	for _, other := range d.units {
 		if to == up && other.link != up {
