@@ -181,7 +181,9 @@ type airColumn struct {
 }
 
 // vnAQI returns the index of the last whole hour: the highest sub-index, one of
-// dust being there.
+// dust being there. Both columns of O3 count, that of one hour and that of 8: the
+// table does not reserve the second for the index of a day, and an index for
+// warnings should rather be the higher one.
 func vnAQI(columns []airColumn) numberFn {
 	return func(f *frame) float64 {
 		hour, highest, dust := f.stream.lastHour(), 0.0, false

@@ -16,6 +16,7 @@ type binding struct {
 	rule   *rule
 	stream *stream
 	tally  *tally
+	index  int // in the stream's bindings
 
 	levels  uint8 // bits of the levels that apply to the device
 	latched uint8
@@ -167,7 +168,7 @@ func (b *binding) fire(f *frame) {
 }
 
 // settle makes the transition that follows from the latches, if there is one.
-func (e *Engine) settle(b *binding, f *frame) {
+func (h *shard) settle(b *binding, f *frame) {
 	level := b.severity()
 	shown := telemetry.NoSeverity
 	if b.warning != nil {
@@ -176,13 +177,13 @@ func (e *Engine) settle(b *binding, f *frame) {
 	target, calmed := b.steady(level, shown, f.now)
 	b.level = level
 	b.unmute = never
-	withheld := target > shown && e.withholds(b)
+	withheld := target > shown && h.withholds(b)
 	if withheld != b.withheld {
 		b.withheld = withheld
 		if withheld {
-			e.withheld[b] = struct{}{}
+			h.withheld[b] = struct{}{}
 		} else {
-			delete(e.withheld, b)
+			delete(h.withheld, b)
 		}
 	}
 	if withheld {
@@ -194,12 +195,12 @@ func (e *Engine) settle(b *binding, f *frame) {
 	if target > shown {
 		b.rise(target, f.now)
 	}
-	e.change(b, f, target)
+	h.change(b, f, target)
 }
 
 // change brings a binding's warning to another severity: it raises, alters or
 // ends it.
-func (e *Engine) change(b *binding, f *frame, severity telemetry.Severity) {
+func (h *shard) change(b *binding, f *frame, severity telemetry.Severity) {
 	if b.warning == nil {
 		if b.lastStart == f.now {
 			b.again++
@@ -208,32 +209,23 @@ func (e *Engine) change(b *binding, f *frame, severity telemetry.Severity) {
 		}
 		b.warning = &raised{id: warningID(b.rule.Name, b.stream.device.id, f.now, b.again), start: f.now}
 		b.tally.raised++
-		e.note(b, 1)
+		h.note(b, 1)
 	}
 	state := telemetry.Cleared
 	if severity != telemetry.NoSeverity {
 		state, b.warning.severity = telemetry.Active, severity
 	}
 	b.warning.step++
-	e.emit(b, f, state)
+	h.emit(b, f, state)
 	if state == telemetry.Cleared {
 		b.warning = nil
-		e.note(b, -1)
+		h.note(b, -1)
 	}
 }
 
 // emit gives out the warning as it stands.
-func (e *Engine) emit(b *binding, f *frame, state telemetry.State) {
-	x := telemetry.Transition{Warning: b.describe(f, state, b.warning), Step: b.warning.step}
-	if !b.rule.Shadow {
-		e.out = append(e.out, x)
-		e.meters.transitions[state].Inc()
-		return
-	}
-	e.meters.shadow.Inc()
-	if e.shadow != nil {
-		e.shadow(x)
-	}
+func (h *shard) emit(b *binding, f *frame, state telemetry.State) {
+	h.found.add(telemetry.Transition{Warning: b.describe(f, state, b.warning), Step: b.warning.step})
 }
 
 // describe writes the warning as it stands.
@@ -243,6 +235,10 @@ func (b *binding) describe(f *frame, state telemetry.State, w *raised) telemetry
 	defer func() { f.timed = timed }()
 	r := b.rule
 	threshold := b.threshold(f, w.severity)
+	vi, en := r.vi, r.en
+	if state == telemetry.Cleared {
+		vi, en = r.ended, r.end
+	}
 	return telemetry.Warning{
 		ID: w.id, N: w.step,
 		Rule: r.Name, Device: b.stream.device.id, Site: b.stream.device.siteName, Kind: r.On,
@@ -250,14 +246,32 @@ func (b *binding) describe(f *frame, state telemetry.State, w *raised) telemetry
 		Start: unixTime(w.start), At: unixTime(f.now),
 		Values: r.values(f), Threshold: threshold,
 		Message: telemetry.Text{
-			VI: r.vi.render(f, r, w.severity, threshold, true) + b.remark(true),
-			EN: r.en.render(f, r, w.severity, threshold, false) + b.remark(false),
+			VI: vi.render(f, r, w.severity, threshold, true) + b.remark(true),
+			EN: en.render(f, r, w.severity, threshold, false) + b.remark(false),
 		},
 		To: r.To,
 
 		RuleVersion: r.version, Expression: r.source(w.severity), Quality: r.quality(f),
+		Source: b.stream.source, Sources: r.sources(f),
 		Flapping: b.flapping(), Latch: r.Latch, Shadow: r.Shadow,
 	}
+}
+
+// sources returns who delivered the values of other kinds that the rule's
+// conditions name.
+func (r *rule) sources(f *frame) map[string]string {
+	var sources map[string]string
+	for _, m := range r.mates {
+		s := m.stream(f)
+		if s == nil || s.source == "" {
+			continue
+		}
+		if sources == nil {
+			sources = map[string]string{}
+		}
+		sources[s.plan.name()] = s.source
+	}
+	return sources
 }
 
 // source returns the condition of the level of this severity.

@@ -64,6 +64,47 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 }
 
+// BenchmarkShards runs rules over the readings of eight devices, on one core and
+// on two. What is not parallel is the routing and the log.
+func BenchmarkShards(b *testing.B) {
+	const devices = 8
+	for _, shape := range []struct {
+		name, when string
+		rules      int
+	}{
+		{"threshold", "level_m > %d", 300},
+		{"threshold", "level_m > %d", 10_000},
+		{"window", `level_m > 2 && avg(level_m, "1h") > %d`, 300},
+	} {
+		for _, shards := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%s/rules=%d/shards=%d", shape.name, shape.rules, shards), func(b *testing.B) {
+				engine := NewEngine(Options{Shards: shards})
+				doc := manyRules(b, shape.rules, shape.when)
+				frame := stream1(64 * devices)
+				for i := range devices {
+					doc.Devices = append(doc.Devices, telemetry.Device{ID: fmt.Sprintf("device-%d", i), Kinds: []string{"river"}})
+				}
+				for i := range frame {
+					frame[i].Device = fmt.Sprintf("device-%d", i%devices)
+				}
+				engine.Evaluate(epoch, control(b, doc))
+				now := epoch
+				b.ReportAllocs()
+				for b.Loop() {
+					for i := range frame {
+						now = now.Add(time.Second / devices)
+						frame[i].Time = now
+					}
+					engine.Evaluate(now, frame)
+				}
+				readings := float64(b.N) * float64(len(frame))
+				b.ReportMetric(readings*float64(shape.rules)/b.Elapsed().Seconds()/1e6, "Mevals/s")
+				b.ReportMetric(readings/b.Elapsed().Seconds()/1e3, "kreadings/s")
+			})
+		}
+	}
+}
+
 // BenchmarkSharedStream is the shape that eKuiper is measured with: 300 rules
 // share one stream and let 90 % of its messages pass by. It goes as fast as it
 // can; the share of one core that 500 messages/s take is told beside.

@@ -179,6 +179,7 @@ func (s *scope) age(node *ast.Node, n *ast.CallNode) *file.Error {
 	}
 	s.put(node, of.prefix(), callLabel("age", of.label), func() (*operand, nature.Nature) {
 		o := newOperand()
+		o.of = of.mate
 		if of.mate == nil {
 			o.running = &clock{since: sinceValue, index: of.cell}
 		}
@@ -271,6 +272,7 @@ func (s *scope) percentile(node *ast.Node, n *ast.CallNode) *file.Error {
 	s.put(node, of.prefix(), fmt.Sprintf("percentile(%s,%g,%s)", of.label, p, telemetry.Duration(d)), func() (*operand, nature.Nature) {
 		w := s.windowRef(of, windowSpec{width: d, ranked: true})
 		o := newOperand()
+		o.of = of.mate
 		o.number = w.function(func(w *window) (float64, bool) { return w.percentile(p) }, false)
 		return o, numberNature
 	})
@@ -308,7 +310,9 @@ func (s *scope) windowRef(of *operand, spec windowSpec) *windowRef {
 		plan, at = s.set.plans[of.mate.plan], of.mate.plan
 		spec.cell = of.mate.cell
 	}
-	return &windowRef{mate: at, index: plan.window(spec)}
+	i := plan.window(spec)
+	plan.windows[i].answers++
+	return &windowRef{mate: at, index: i, answer: plan.windows[i].answers - 1}
 }
 
 // prefix sets what is known of the site's values apart from what is known of
@@ -335,6 +339,7 @@ func (s *scope) overWindow(node *ast.Node, n *ast.CallNode, name string, totals 
 	}
 	s.put(node, of.prefix(), fmt.Sprintf("%s(%s,%s)", name, of.label, telemetry.Duration(d)), func() (*operand, nature.Nature) {
 		o := newOperand()
+		o.of = of.mate
 		o.number = s.windowRef(of, windowSpec{width: d, totals: totals}).function(windowAnswer(name))
 		return o, numberNature
 	})

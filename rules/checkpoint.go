@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"time"
 )
 
 const (
 	checkpointMagic   = "HDRS"
-	checkpointVersion = 2
+	checkpointVersion = 3
 )
 
 // Checkpoint returns the engine's state; see the package's documentation. The
@@ -51,20 +52,49 @@ func sealed(body []byte) []byte {
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
+// unsealed returns a reader of the body of a checkpoint.
+func unsealed(checkpoint []byte) (reader, error) {
+	body := len(checkpoint) - 4
+	if body < len(checkpointMagic)+1 || string(checkpoint[:len(checkpointMagic)]) != checkpointMagic {
+		return reader{}, errors.New("it does not begin with " + checkpointMagic)
+	}
+	if v := checkpoint[len(checkpointMagic)]; v != checkpointVersion {
+		return reader{}, fmt.Errorf("it has version %d, this program reads version %d only: evaluate the log from its start", v, checkpointVersion)
+	}
+	if crc32.Checksum(checkpoint[:body], castagnoli()) != binary.LittleEndian.Uint32(checkpoint[body:]) {
+		return reader{}, errors.New("it is damaged, its checksum is wrong")
+	}
+	return reader{rest: checkpoint[len(checkpointMagic)+1 : body]}, nil
+}
+
+// CheckpointDocument returns the document that was in force when a checkpoint was
+// made, and log time then; ok is false when there was none.
+func CheckpointDocument(checkpoint []byte) (doc Document, at time.Time, ok bool, err error) {
+	r, err := unsealed(checkpoint)
+	if err != nil {
+		return Document{}, time.Time{}, false, fmt.Errorf("read rules checkpoint: %w", err)
+	}
+	now, packed := r.signed(), r.bytes()
+	if len(packed) == 0 || r.err != nil {
+		return Document{}, time.Time{}, false, r.err
+	}
+	text, err := inflate(packed)
+	if err == nil {
+		doc, err = parseDocument(text)
+	}
+	if err != nil {
+		return Document{}, time.Time{}, false, fmt.Errorf("read rules checkpoint: %w", err)
+	}
+	return doc, unixTime(now), true, nil
+}
+
 // Restore puts the engine into the state of a checkpoint. After an error the
 // engine is as it was.
 func (e *Engine) Restore(checkpoint []byte) error {
-	body := len(checkpoint) - 4
-	if body < len(checkpointMagic)+1 || string(checkpoint[:len(checkpointMagic)]) != checkpointMagic {
-		return errors.New("restore rules checkpoint: it does not begin with " + checkpointMagic)
+	r, err := unsealed(checkpoint)
+	if err != nil {
+		return fmt.Errorf("restore rules checkpoint: %w", err)
 	}
-	if v := checkpoint[len(checkpointMagic)]; v != checkpointVersion {
-		return fmt.Errorf("restore rules checkpoint: it has version %d, this program reads version %d only: evaluate the log from its start", v, checkpointVersion)
-	}
-	if crc32.Checksum(checkpoint[:body], castagnoli()) != binary.LittleEndian.Uint32(checkpoint[body:]) {
-		return errors.New("restore rules checkpoint: it is damaged, its checksum is wrong")
-	}
-	r := reader{rest: checkpoint[len(checkpointMagic)+1 : body]}
 	now := r.signed()
 	document := r.bytes()
 	pending := assembly{hash: r.text(), parts: r.int()}
@@ -90,13 +120,17 @@ func (e *Engine) Restore(checkpoint []byte) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.now, e.swept, e.pending = now, now/day, pending
+	e.setNow(now)
+	e.swept, e.pending = now/day, pending
 	if set != nil {
 		sameConditions(states, set)
 		e.load(set, states)
 		e.packed = bytes.Clone(document)
 	} else {
 		e.set, e.packed = nil, nil
+		for _, s := range e.shards {
+			s.set, s.tallies = nil, nil
+		}
 		e.clear()
 	}
 	return nil
@@ -172,6 +206,7 @@ func (w *writer) device(d *deviceState) {
 		w.signed(s.heard)
 		w.signed(s.newest)
 		w.bits(byte(s.quality), bit(s.ever))
+		w.text(s.source)
 		w.count(len(s.cells))
 		for _, c := range s.cells {
 			w.text(c.name)

@@ -28,12 +28,12 @@ func TestHash(t *testing.T) {
 
 func TestRestoreRefuses(t *testing.T) {
 	log := randomLog(t, rand.New(rand.NewPCG(3, 3)), 300)
-	_, checkpoint := replay(t, log, nil)
+	_, checkpoint := replay(t, log, 1, nil)
 	for name, broken := range map[string][]byte{
 		"empty":     nil,
 		"magic":     append([]byte("XXXX"), checkpoint[4:]...),
 		"version":   append([]byte("HDRS\x63"), checkpoint[5:]...),
-		"older":     append([]byte("HDRS\x01"), checkpoint[5:]...),
+		"older":     append([]byte("HDRS\x02"), checkpoint[5:]...),
 		"cut":       checkpoint[:len(checkpoint)-9],
 		"one bit":   flip(checkpoint, len(checkpoint)/2),
 		"checksum":  flip(checkpoint, len(checkpoint)-1),
@@ -45,7 +45,7 @@ func TestRestoreRefuses(t *testing.T) {
 		err := engine.Restore(broken)
 		if err == nil {
 			t.Errorf("%s: restored", name)
-		} else if name == "older" && !strings.Contains(err.Error(), "it has version 1, this program reads version 2 only: evaluate the log from its start") {
+		} else if name == "older" && !strings.Contains(err.Error(), "it has version 2, this program reads version 3 only: evaluate the log from its start") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if engine.Hash() != hash {

@@ -44,6 +44,7 @@ type operand struct {
 	cell    int // of the reading, or -1
 	fact    int // of the device, or -1
 	mate    *mate
+	of      *mate  // the value of another kind that a function is about
 	needs   []int  // further cells that the reading must have
 	facts   []int  // further facts that the device must have
 	never   bool   // it needs a fact that no device has

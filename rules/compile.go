@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -18,6 +19,7 @@ type rule struct {
 	condition string
 	where     *program // nil: every device
 	levels    []level
+	index     int     // in Set.rules
 	version   string  // hash of its meaning
 	silent    bool    // raises on silence: for registered devices only
 	clocks    []clock // of its conditions
@@ -29,8 +31,10 @@ type rule struct {
 	ranked   bool
 	inhibits bool // others
 
-	vi, en template
-	shown  []*operand
+	vi, en     template
+	ended, end template // the same of the warning that ends, vi and en
+	shown      []*operand
+	mates      []*mate // one of each other kind that its conditions name
 }
 
 // A level is a compiled Level; a rule without levels has one.
@@ -88,7 +92,8 @@ func Compile(doc Document) (*Set, []telemetry.Fault) {
 	}
 	s.text, s.hash = text, hashOf(text)
 	sort.Slice(s.rules, func(i, j int) bool { return s.rules[i].Name < s.rules[j].Name })
-	for _, r := range s.rules {
+	for i, r := range s.rules {
+		r.index = i
 		if r.Disabled {
 			continue
 		}
@@ -104,6 +109,7 @@ func Compile(doc Document) (*Set, []telemetry.Fault) {
 			s.retention = max(s.retention, int64(w.width))
 		}
 	}
+	s.divide()
 	return s, nil
 }
 
@@ -167,6 +173,7 @@ func (c *builder) rule(from *Rule) *rule {
 	c.flap(r)
 	c.gather(r)
 	r.vi, r.en = c.messages(r)
+	r.ended, r.end = c.endings(r)
 	return r
 }
 
@@ -271,6 +278,9 @@ func (c *builder) gather(r *rule) {
 				}
 			}
 			for _, o := range p.named {
+				if m := cmp.Or(o.mate, o.of); m != nil && !slices.ContainsFunc(r.mates, func(other *mate) bool { return other.plan == m.plan }) {
+					r.mates = append(r.mates, m)
+				}
 				if o.zone != nil {
 					fmt.Fprintf(meaning, "%q %v", o.zone.name, o.zone.edges)
 				}

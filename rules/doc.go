@@ -8,7 +8,8 @@
 // that the frame brought about. The same log gives the same transitions, ids
 // and numbers, whatever the frame boundaries, however many ticks lie between,
 // and wherever the engine was stopped, its Checkpoint restored, and the rest of
-// the log read. The engine never asks the time and starts no goroutine.
+// the log read, on however many cores. The engine never asks the time, and no
+// goroutine of its own outlives a call.
 //
 // What the engine runs on is a Document: kinds, devices, zones and rules. It
 // arrives in the log itself, as `_control` records made by ControlReadings, and
@@ -108,7 +109,11 @@
 // o3_ugm3, co_ugm3, so2_ugm3 and no2_ugm3, as far as the kind has them: the
 // highest sub-index, rounded half up, one of the two kinds of dust being
 // mandatory. Dust counts as NowCast over 12 hours, gases with the mean of one
-// hour, O3 also with that of 8 hours, of which 6 must be there. A clock hour is
+// hour, O3 also with that of 8 hours, of which 6 must be there: the table has a
+// column for each, the index is the highest of all, and ozone that stays between
+// 100 and 160 µg/m³ for a day shows only in the second. A portal that gives the
+// index of the hour from the first column alone shows less then, never more. That
+// 6 of the 8 hours suffice is our choice. A clock hour is
 // (h-1, h] of event time and counts once a reading at or after its end has come;
 // late readings still enter it. An hour's mean is that of its readings, however
 // few.
@@ -127,6 +132,9 @@
 //     of one of the named rules is active for a device of the same site, or for
 //     the device that the fact line or gateway of the device names. Warnings of
 //     rules in shadow inhibit nothing.
+//   - What an instant of log time has released is raised at its end, when log
+//     time moves on: a condition that ends at the same instant as what inhibits
+//     it raises nothing.
 //   - latch marks the warning: telemetry.Board keeps it in the state returned
 //     until somebody has acknowledged it. The engine knows nothing of that.
 //   - shadow gives the transitions, marked Shadow, to Options.Shadow and not to
@@ -135,10 +143,36 @@
 // A warning tells how it came about: RuleVersion is a hash of all that decides
 // (conditions, limits and zones that they name, and the keys above), Expression
 // the condition of the level in force, Quality that of the values it names where
-// it is not good.
+// it is not good, Source and Sources who delivered them. Its message when it ends
+// is cleared, or the message after "Đã hết: " and "Over: ", with the values of
+// then.
 //
 // While on, where, conditions, severities, for, clear_for, shadow and disabled
 // are the same, a change of the document leaves the rule's state as it is.
+//
+// # Shards
+//
+// Devices are divided into Options.Shards shards, each with the timers, counts and
+// windows of its devices, so that a frame with much to do is evaluated on as many
+// cores; a frame with little is not (see worthFork). What devices see of each
+// other stays in one shard: those of a site, because a rule names values of other
+// kinds there, and, once some rule is inhibited, a device with those that its
+// facts gateway and line name. Shards then share nothing that changes, and each
+// does what one alone would do with its devices. (Instead, the warnings of one
+// instant could be settled in a second step for all shards. But a message tells
+// the values at that reading, and what is inhibited may be the next reading of the
+// same frame: the step would have to keep a copy of the values of each.) The price
+// is that devices behind one gateway are one part when rules are inhibited by it;
+// where there is a single gateway, one core evaluates.
+//
+// The order of transitions is that of one shard, see order: timers by deadline,
+// then causes before what they inhibit, rule and device; at the end of each
+// instant what it has released; then the readings in the order of the frame, and
+// of each the rules, causes first. Each shard finds its own in this order, and
+// they are merged. Records of the log itself (documents, starts, clocks) are
+// reached by all shards before any goes on. What must be counted over all devices
+// (MaxDevices) is done while readings are dealt out, one after the other. A
+// checkpoint has nothing of shards.
 //
 // # Checkpoints
 //

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -62,6 +63,32 @@ rules:
 		if next := raise(t, changed); (next.RuleVersion == first.RuleVersion) != same {
 			t.Errorf("%s: version %s, before %s", change, next.RuleVersion, first.RuleVersion)
 		}
+	}
+}
+
+// TestSources: a warning tells who delivered what it saw, also when it is raised
+// by time alone after a restart.
+func TestSources(t *testing.T) {
+	engine := NewEngine(Options{})
+	engine.Evaluate(epoch, control(t, readDocument(t, `
+devices: [{id: a, site: s, kinds: [river]}, {id: b, site: s, kinds: [rain]}]
+rules:
+  - {name: both, on: river, when: 'level_m > 1 && (rain_1h_mm > 100 || max(rain_1h_mm, "1h") > 5)', for: 10m}
+  - {name: own, on: river, when: level_m > 1}
+  - {name: any, when: 'silent("5m")'}`)))
+	late := telemetry.Reading{Device: "a", Kind: "river", Delay: time.Hour, Time: epoch.Add(-time.Hour), Source: "other", Values: []telemetry.Value{{Name: "level_m", Number: 2}}}
+	engine.Evaluate(epoch, []telemetry.Reading{
+		{Device: "b", Kind: "rain", Source: "broker", Values: []telemetry.Value{{Name: "rain_1h_mm", Number: 9}}},
+		{Device: "a", Kind: "river", Source: "modbus.line-1", Values: []telemetry.Value{{Name: "level_m", Number: 2}}}, late,
+	})
+	engine = restart(t, engine)
+	got := ""
+	for _, x := range engine.Evaluate(epoch.Add(time.Hour), nil) {
+		got += fmt.Sprintf("%s %s %s %v; ", x.Rule, x.Device, x.Source, x.Sources)
+	}
+	want := "any a modbus.line-1 map[]; any b broker map[]; both a modbus.line-1 map[rain:broker]; "
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

@@ -43,9 +43,14 @@ func newBench(t testing.TB, doc Document, source string) (*bench, error) {
 		return nil, err
 	}
 	e := NewEngine(Options{})
-	e.now = epoch.UnixNano()
+	e.setNow(epoch.UnixNano())
 	e.load(set, nil)
 	return &bench{s, e, p}, nil
+}
+
+func (b *bench) stream() *stream {
+	d := b.engine.device("a")
+	return d.shard.stream(d, b.scope.plan)
 }
 
 // feed gives the engine some readings and points its frame at the last one.
@@ -56,9 +61,9 @@ func (b *bench) feed(level, flow float64, note string) *frame {
 		d := b.engine.device("b")
 		if p := b.engine.set.byKind["rain"]; p != nil {
 			r := telemetry.Reading{Time: at, Values: []telemetry.Value{{Name: "rain_mm", Number: 4}, {Name: "text", Text: "wet"}}}
-			b.engine.stream(d, p).take(&r, at.UnixNano(), b.engine.now, false)
+			d.shard.stream(d, p).take(&r, at.UnixNano(), b.engine.now, false)
 		}
-		s := b.engine.stream(b.engine.device("a"), b.scope.plan)
+		s := b.stream()
 		r := telemetry.Reading{Time: at, Values: []telemetry.Value{
 			{Name: "level_m", Number: level + float64(i)}, {Name: "flow_m3s", Number: flow}, {Name: "note", Text: note},
 			{Name: "lat", Number: 3}, {Name: "lon", Number: level},
@@ -66,7 +71,7 @@ func (b *bench) feed(level, flow float64, note string) *frame {
 		s.take(&r, at.UnixNano(), b.engine.now, false)
 		s.heard = b.engine.now
 	}
-	return b.engine.aim(b.engine.stream(b.engine.device("a"), b.scope.plan), false)
+	return b.engine.device("a").shard.aim(b.stream(), false)
 }
 
 // machine evaluates the same tree in expr's machine. ok is false where an
@@ -219,7 +224,7 @@ func FuzzExpression(f *testing.F) {
 }
 
 func FuzzRestore(f *testing.F) {
-	_, checkpoint := replay(f, randomLog(f, rand.New(rand.NewPCG(2, 2)), 40), nil)
+	_, checkpoint := replay(f, randomLog(f, rand.New(rand.NewPCG(2, 2)), 40), 1, nil)
 	f.Add(checkpoint)
 	f.Fuzz(func(t *testing.T, checkpoint []byte) {
 		// The checksum would keep the fuzzer out: give it a right one.

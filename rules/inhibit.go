@@ -105,26 +105,26 @@ func (b *binding) compare(other *binding) int {
 
 // withholds reports whether the binding may not raise now, and notes until when
 // its rule is muted.
-func (e *Engine) withholds(b *binding) bool {
-	until, muted := b.rule.mutes(e.now)
+func (h *shard) withholds(b *binding) bool {
+	until, muted := b.rule.mutes(h.now)
 	b.unmute = never
 	if muted {
 		b.unmute = until
 	}
-	return muted || e.inhibits(b)
+	return muted || h.inhibits(b)
 }
 
-func (e *Engine) inhibits(b *binding) bool {
+func (h *shard) inhibits(b *binding) bool {
 	d := b.stream.device
 	for _, name := range b.rule.InhibitedBy {
-		i := e.inhibitors[name]
+		i := h.inhibitors[name]
 		if i == nil {
 			continue
 		}
 		if i.sites[d.siteName] > 0 {
 			return true
 		}
-		for _, fact := range e.set.carriers {
+		for _, fact := range h.set.carriers {
 			if carrier := d.facts[fact].word; carrier != "" && i.devices[carrier] > 0 {
 				return true
 			}
@@ -134,37 +134,40 @@ func (e *Engine) inhibits(b *binding) bool {
 }
 
 // note counts a warning that begins (1) or ends (-1).
-func (e *Engine) note(b *binding, n int) {
+func (h *shard) note(b *binding, n int) {
 	b.tally.active += n
 	if !b.rule.inhibits {
 		return
 	}
-	i := e.inhibitors[b.rule.Name]
+	i := h.inhibitors[b.rule.Name]
 	if i == nil {
 		i = newInhibitor()
-		e.inhibitors[b.rule.Name] = i
+		h.inhibitors[b.rule.Name] = i
 	}
 	i.add(b.stream.device, n)
-	e.loose = e.loose || n < 0
+	h.loose = h.loose || n < 0
 }
 
 // release raises what was withheld and is so no more, after warnings that
-// inhibited others have ended.
-func (e *Engine) release() {
-	for e.loose {
-		e.loose = false
-		var free []*binding
-		for b := range e.withheld {
-			if e.withholds(b) {
-				e.queue.arm(b) // its rule may be muted now
-			} else {
-				free = append(free, b)
-			}
+// inhibited others have ended. It belongs to the end of an instant: a condition
+// that ends at the same instant as what inhibits it raises nothing.
+func (h *shard) release() {
+	if !h.loose {
+		return
+	}
+	h.loose = false
+	var free []*binding
+	for b := range h.withheld {
+		if h.withholds(b) {
+			h.queue.arm(b) // its rule may be muted now
+		} else {
+			free = append(free, b)
 		}
-		slices.SortFunc(free, (*binding).compare)
-		for _, b := range free {
-			e.settle(b, e.aim(b.stream, true))
-			e.queue.arm(b)
-		}
+	}
+	slices.SortFunc(free, (*binding).compare)
+	for _, b := range free {
+		h.found.at = order{at: h.now, released: true, by: b}
+		h.settle(b, h.aim(b.stream, true))
+		h.queue.arm(b)
 	}
 }

@@ -42,6 +42,22 @@ func (c *builder) messages(r *rule) (vi, en template) {
 	return vi, en
 }
 
+// endings are the messages of a warning that ends. Without a text of their own
+// they say so before the rule's message: "Kim Long at 0.92 m" alone reads as if
+// it had begun.
+func (c *builder) endings(r *rule) (vi, en template) {
+	vi, en = c.template(r, "cleared.vi", r.Cleared.VI), c.template(r, "cleared.en", r.Cleared.EN)
+	switch {
+	case r.Cleared.VI == "" && r.Cleared.EN == "":
+		return append(template{{text: "Đã hết: "}}, r.vi...), append(template{{text: "Over: "}}, r.en...)
+	case r.Cleared.VI == "":
+		vi = en
+	case r.Cleared.EN == "":
+		en = vi
+	}
+	return vi, en
+}
+
 func (c *builder) template(r *rule, path, text string) (t template) {
 	for text != "" {
 		before, rest, open := strings.Cut(text, "{")

@@ -1,8 +1,10 @@
 package rules
 
 import (
+	"errors"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -10,6 +12,8 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/optimizer"
 	"github.com/expr-lang/expr/parser"
+
+	"haidang/gateway/telemetry"
 )
 
 // A program is one compiled expression.
@@ -96,7 +100,7 @@ func (s *scope) compile(source string, want nodeKind) (*program, error) {
 	}
 	tree, err := parser.ParseWithConfig(source, s.cfg)
 	if err != nil {
-		return nil, err
+		return nil, explainSyntax(err)
 	}
 	if err := s.resolve(&tree.Node); err != nil {
 		return nil, err.Bind(tree.Source)
@@ -136,6 +140,25 @@ func (s *scope) compile(source string, want nodeKind) (*program, error) {
 	}
 	p.tree = &tree.Node
 	return p, s.build(p, tree.Node, kind)
+}
+
+// explainSyntax tells what is meant where expr's parser stumbles over a duration
+// without quotes: it reads a number with a wrong end.
+func explainSyntax(err error) error {
+	var located *file.Error
+	if !errors.As(err, &located) {
+		return err
+	}
+	word, ok := strings.CutPrefix(located.Message, "bad number syntax: ")
+	if !ok {
+		return err
+	}
+	if text, wrong := strconv.Unquote(word); wrong == nil {
+		if _, wrong := telemetry.ParseDuration(text); wrong == nil {
+			located.Message = "a duration stands in quotes: " + word
+		}
+	}
+	return located
 }
 
 func (s *scope) build(p *program, node ast.Node, kind nodeKind) (err error) {

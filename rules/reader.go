@@ -106,7 +106,7 @@ func (r *reader) text() string {
 func (r *reader) device() deviceState {
 	d := deviceState{id: r.text()}
 	for range r.count(6) {
-		s := streamState{kind: r.text(), heard: r.signed(), newest: r.signed(), quality: telemetry.Quality(r.byte()), ever: r.byte() == 1}
+		s := streamState{kind: r.text(), heard: r.signed(), newest: r.signed(), quality: telemetry.Quality(r.byte()), ever: r.byte() == 1, source: r.text()}
 		for range r.count(11) {
 			c := cellState{name: r.text()}
 			c.cell = cell{number: r.float(), word: r.text(), at: r.signed()}

@@ -28,7 +28,11 @@ devices:
   - {id: b, site: s, kinds: [rain], interval: 10m}
   - {id: c, kinds: [river, rain, position], interval: 1m, facts: {alarm_m: 3, zone: east}}
   - {id: d, kinds: [river, air], facts: {line: line-1}}
+  - {id: e, kinds: [river], interval: 5m, facts: {alarm_m: 2, line: line-2}}
+  - {id: f, kinds: [river, air], interval: 5m, facts: {alarm_m: 4, gateway: stranger-1}}
+  - {id: g, kinds: [river, rain], interval: 5m, facts: {alarm_m: 1}}
   - {id: line-1, kinds: [link]}
+  - {id: line-2, kinds: [link]}
 limits:
   - {name: pm, value: 30}
   - {name: pm, value: 10, from: 2025-10-27}
@@ -108,14 +112,22 @@ func randomLog(t testing.TB, rng *rand.Rand, n int) []record {
 	for _, r := range control(t, doc) {
 		log = append(log, record{now, r})
 	}
-	devices := []string{"a", "a", "b", "c", "c", "d", "stranger", "line-1"}
+	devices := []string{"a", "a", "b", "c", "c", "d", "stranger-0", "stranger-1", "line-1", "e", "f", "g", "line-2"}
 	for len(log) < n {
 		now = now.Add(time.Duration(rng.ExpFloat64() * float64(90*time.Second)))
 		if rng.IntN(60) == 0 {
 			now = now.Add(time.Duration(rng.IntN(200)) * time.Minute)
 		}
-		for range 1 + rng.IntN(3) {
-			log = append(log, record{now, randomReading(rng, now, devices[rng.IntN(len(devices))])})
+		burst := 1 + rng.IntN(3)
+		if rng.IntN(40) == 0 {
+			burst = 30
+		}
+		for range burst {
+			device := devices[rng.IntN(len(devices))]
+			if rng.IntN(12) == 0 {
+				device = fmt.Sprintf("stranger-%d", rng.IntN(40))
+			}
+			log = append(log, record{now, randomReading(rng, now, device)})
 		}
 		switch rng.IntN(80) {
 		case 0:
@@ -143,13 +155,13 @@ func randomReading(rng *rand.Rand, now time.Time, device string) telemetry.Readi
 	r := telemetry.Reading{Device: device, Site: device, Kind: "river", Time: now}
 	names, scale := []string{"level_m", "flow_m3s", "velocity_ms"}, 0.1
 	switch {
-	case device == "b" || device == "c" && rng.IntN(3) == 0:
+	case device == "b" || (device == "c" || device == "g") && rng.IntN(3) == 0:
 		r.Kind, names = "rain", []string{"rain_mm"}
-	case (device == "c" || device == "stranger") && rng.IntN(2) == 0:
+	case (device == "c" || strings.HasPrefix(device, "stranger")) && rng.IntN(2) == 0:
 		r.Kind, names, scale = "position", []string{"lat", "lon"}, 0.04
-	case device == "d" && rng.IntN(2) == 0:
+	case (device == "d" || device == "f") && rng.IntN(2) == 0:
 		r.Kind, names, scale = "air", []string{"pm25_ugm3", "pm10_ugm3", "o3_ugm3"}, 2
-	case device == "line-1":
+	case strings.HasPrefix(device, "line"):
 		r.Kind, names, scale = "link", []string{"up"}, 0.04
 	}
 	for _, name := range names {
@@ -166,6 +178,7 @@ func randomReading(rng *rand.Rand, now time.Time, device string) telemetry.Readi
 		}
 		r.Values = append(r.Values, v)
 	}
+	r.Source = []string{"", "broker", "broker", "modbus.line-1"}[rng.IntN(4)]
 	switch rng.IntN(20) {
 	case 0:
 		r.Delay = time.Duration(rng.IntN(40)) * time.Minute
@@ -180,19 +193,26 @@ func randomReading(rng *rand.Rand, now time.Time, device string) telemetry.Readi
 	return r
 }
 
-// replay runs the log and returns its transitions as JSON lines and the final
-// checkpoint. With a generator it splits frames, adds ticks and restarts at
-// random.
-func replay(t testing.TB, log []record, rng *rand.Rand) (transitions string, checkpoint []byte) {
+// tight makes an engine of so many shards fork whenever it can, and keep the
+// state of few devices.
+func tight(engine *Engine) *Engine {
+	engine.bounds = bounds{devices: 25, work: 0, timers: 1}
+	return engine
+}
+
+// replay runs the log over so many shards and returns its transitions as JSON
+// lines and the final checkpoint. With a generator it splits frames, adds ticks,
+// restarts at random and has another number of shards after each restart.
+func replay(t testing.TB, log []record, shards int, rng *rand.Rand) (transitions string, checkpoint []byte) {
 	t.Helper()
 	var out, shadows bytes.Buffer
 	encoder, shadow := json.NewEncoder(&out), json.NewEncoder(&shadows)
-	options := Options{Shadow: func(x telemetry.Transition) {
+	options := Options{Shards: shards, Shadow: func(x telemetry.Transition) {
 		if !x.Shadow || shadow.Encode(x) != nil {
 			t.Fatalf("%+v", x)
 		}
 	}}
-	engine := NewEngine(options)
+	engine := tight(NewEngine(options))
 	feed := func(received time.Time, readings ...telemetry.Reading) {
 		for _, x := range engine.Evaluate(received, readings) {
 			if err := encoder.Encode(x); err != nil {
@@ -212,6 +232,7 @@ func replay(t testing.TB, log []record, rng *rand.Rand) (transitions string, che
 		}
 		feed(log[i].received, frame...)
 		if chance(16) {
+			options.Shards = 1 + rng.IntN(MaxShards)
 			engine = restart(t, engine, options)
 		}
 		// A gap has no ticks: the gateway was not there.
@@ -244,7 +265,7 @@ func TestReplayIsTheSame(t *testing.T) {
 	}
 	for seed := range uint64(seeds) {
 		log := randomLog(t, rand.New(rand.NewPCG(seed, 1)), 800)
-		want, state := replay(t, log, nil)
+		want, state := replay(t, log, 1, nil)
 		total += bytes.Count([]byte(want), []byte("\n"))
 		for line := range strings.Lines(want) {
 			var x telemetry.Transition
@@ -258,9 +279,16 @@ func TestReplayIsTheSame(t *testing.T) {
 			if len(x.Quality) > 0 {
 				seen["quality"]++
 			}
+			if x.Source != "" && len(x.Sources) > 0 {
+				seen["sources"]++
+			}
 		}
-		for variant := range uint64(2) {
-			got, gotState := replay(t, log, rand.New(rand.NewPCG(seed, variant+2)))
+		for variant, shards := range []int{2, 3, 8, 1, 2} {
+			var random *rand.Rand
+			if variant > 2 {
+				random = rand.New(rand.NewPCG(seed, uint64(variant)))
+			}
+			got, gotState := replay(t, log, shards, random)
 			if got != want {
 				t.Logf("seed %d, variant %d", seed, variant)
 				diffLines(t, want, got)
@@ -270,7 +298,7 @@ func TestReplayIsTheSame(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range append(ruleNames(readDocument(t, propertyDocument)), "flapping", "quality") {
+	for _, name := range append(ruleNames(readDocument(t, propertyDocument)), "flapping", "quality", "sources") {
 		if seen[name] == 0 {
 			t.Errorf("%s is never seen: the test shows nothing of it", name)
 		}

@@ -66,6 +66,10 @@ type Rule struct {
 	// a number or a word.
 	Message telemetry.Text `json:"message" yaml:"message"`
 
+	// Cleared is the message of the warning that ends, with the values of then; as
+	// Message. Left out, it is Message after "Đã hết: " and "Over: ".
+	Cleared telemetry.Text `json:"cleared,omitzero" yaml:"cleared"`
+
 	To []string `json:"to,omitempty" yaml:"to"` // recipients; none means all
 
 	Disabled bool `json:"disabled,omitempty" yaml:"disabled"` // checked, and not evaluated

@@ -194,6 +194,7 @@ func restart(t testing.TB, engine *Engine, options ...Options) *Engine {
 		t.Fatal(err)
 	}
 	next := NewEngine(append(options, Options{})[0])
+	next.bounds = engine.bounds
 	if err := next.Restore(checkpoint); err != nil {
 		t.Fatal(err)
 	}

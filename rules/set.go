@@ -34,6 +34,9 @@ type Set struct {
 	retention int64 // how long devices that are not registered are remembered, ns
 	ambiguous map[[2]string]string
 
+	parts   map[string]int // of registered devices, by site; see divide
+	weights []int          // of the parts
+
 	warnings []telemetry.Fault
 }
 
@@ -72,6 +75,8 @@ type windowSpec struct {
 	width  time.Duration
 	totals bool
 	ranked bool // for percentiles
+
+	answers int // functions that ask the window
 }
 
 func (p *plan) name() string {

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"math"
-	"slices"
 	"sort"
 	"time"
 
@@ -17,6 +16,17 @@ func (e *Engine) Hash() string {
 		return ""
 	}
 	return e.set.hash
+}
+
+// Document returns the document in force; ok is false when there is none. It is
+// not to be changed.
+func (e *Engine) Document() (doc Document, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.set == nil {
+		return Document{}, false
+	}
+	return e.set.doc, true
 }
 
 // LogTime returns how far the engine has come in the log; zero at its beginning.
@@ -36,7 +46,10 @@ func (e *Engine) Pending() []telemetry.Warning {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	out := []telemetry.Warning{}
-	queue := slices.Clone(e.queue)
+	var queue timers
+	for _, s := range e.shards {
+		queue = append(queue, s.queue...)
+	}
 	sort.Slice(queue, func(i, j int) bool { return queue.Less(i, j) })
 	for _, b := range queue {
 		if b.warning != nil || b.waiting == 0 {
@@ -53,7 +66,7 @@ func (e *Engine) Pending() []telemetry.Warning {
 			first = min(first, b.due[i])
 		}
 		w.id = warningID(b.rule.Name, b.stream.device.id, first, 0)
-		warning := b.describe(e.aim(b.stream, true), telemetry.Pending, &w)
+		warning := b.describe(b.stream.device.shard.aim(b.stream, true), telemetry.Pending, &w)
 		out = append(out, warning)
 	}
 	return out
@@ -73,6 +86,29 @@ type RuleCount struct {
 	Shadow      bool   `json:"shadow,omitempty"`
 }
 
+// tallies returns what the rules in force did, by name.
+func (e *Engine) tallies() map[string]*tally {
+	tallies := map[string]*tally{}
+	if e.set == nil {
+		return tallies
+	}
+	for _, d := range e.devices {
+		for _, s := range d.streams {
+			if s != nil && s.judged > 0 {
+				s.tell()
+			}
+		}
+	}
+	for _, r := range e.set.rules {
+		t := &tally{}
+		for _, s := range e.shards {
+			t.add(&s.tallies[r.index])
+		}
+		tallies[r.Name] = t
+	}
+	return tallies
+}
+
 // Rules returns the rules in force, sorted by name.
 func (e *Engine) Rules() []RuleCount {
 	e.mu.Lock()
@@ -81,13 +117,15 @@ func (e *Engine) Rules() []RuleCount {
 	if e.set == nil {
 		return out
 	}
-	e.tell()
+	tallies := e.tallies()
 	withheld := map[string]int{}
-	for b := range e.withheld {
-		withheld[b.rule.Name]++
+	for _, s := range e.shards {
+		for b := range s.withheld {
+			withheld[b.rule.Name]++
+		}
 	}
 	for _, r := range e.set.rules {
-		t := e.tallies[r.Name]
+		t := tallies[r.Name]
 		out = append(out, RuleCount{
 			Rule: r.Name, On: r.On, Devices: t.devices, Active: t.active,
 			Evaluations: t.evaluations, Raised: t.raised, Errors: t.errors,

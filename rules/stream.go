@@ -2,6 +2,7 @@ package rules
 
 import (
 	"math"
+	"math/bits"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -13,6 +14,7 @@ const never = math.MinInt64
 // A device is what the engine keeps of one device.
 type device struct {
 	id         string
+	shard      *shard
 	registered bool
 	interval   int64 // expected, ns; 0: not known
 	site       *site // nil when no rule looks at other kinds
@@ -42,8 +44,10 @@ type stream struct {
 	newest  int64 // event time of the newest, not after its receipt; never: none yet
 	ever    bool  // a reading that was not late has come
 	quality telemetry.Quality
+	source  string // of the newest
 
 	gen      uint64 // counts readings; see cell.gen
+	have     uint64 // bits of the cells that have this generation; of the first 64
 	judged   uint64 // evaluations of each binding that its tally does not have yet
 	cells    []cell // by plan.cells
 	windows  []*window
@@ -53,6 +57,48 @@ type stream struct {
 	spot     position // where the device is, and was before; for crossed
 	before   position
 	bindings []binding // by rule
+	watches  []watch   // of each binding
+}
+
+// A watch is what a reading has to look at of a binding that is at rest: that has
+// one level, which is not latched, and nothing that runs by time. It lies apart
+// from the binding, so that thousands of rules do not drag their whole state
+// through the caches with each reading.
+type watch struct {
+	when truthFn // nil: the binding is not at rest
+	need uint64  // bits of the cells that the condition names
+}
+
+// watched brings the watch of a binding up to date.
+func (s *stream) watched(b *binding) {
+	w := watch{}
+	if b.latched == 0 && b.waiting == 0 && len(b.rule.clocks) == 0 && b.levels&(b.levels-1) == 0 {
+		p := b.rule.levels[bits.TrailingZeros8(b.levels)].when
+		if len(p.mates) == 0 && len(s.cells) <= 64 {
+			w.when = p.truth
+			for _, i := range p.cells {
+				w.need |= 1 << i
+			}
+		}
+	}
+	s.watches[b.index] = w
+}
+
+// rests reports whether a reading leaves the binding of the watch at rest: its
+// condition is false, or not known for want of a value.
+func (w *watch) rests(f *frame, have uint64) bool {
+	if w.when == nil {
+		return false
+	}
+	if w.need&^have != 0 {
+		return true
+	}
+	f.unknown, f.notFinite = false, false
+	holds := w.when(f)
+	if f.unknown {
+		return !f.notFinite // that is counted
+	}
+	return !holds
 }
 
 // A prev is the sample before the last usable one.
@@ -120,6 +166,8 @@ func (m *mate) read(f *frame) *cell { return &m.stream(f).cells[m.cell] }
 type windowRef struct {
 	mate  int // plan of the other kind, or -1
 	index int // in the plan's windows
+
+	answer int // in the window's answers
 }
 
 func (w *windowRef) window(f *frame) (*window, *device) {
@@ -164,19 +212,26 @@ func windowAnswer(name string) (answer func(*window) (float64, bool), atOnce boo
 
 // function returns the closure of an answer. Where the window has none yet the
 // frame is marked unknown.
-func (w *windowRef) function(answer func(*window) (float64, bool), atOnce bool) numberFn {
+func (w *windowRef) function(compute func(*window) (float64, bool), atOnce bool) numberFn {
 	return func(f *frame) float64 {
 		win, device := w.window(f)
-		if win == nil || !atOnce && !win.covered(device.interval) {
+		if win == nil {
 			f.unknown = true
 			return 0
 		}
-		v, ok := answer(win)
-		if !ok {
+		a := &win.answers[w.answer]
+		if a.version != win.version {
+			a.v, a.known = 0, false
+			if atOnce || win.covered(device.interval) {
+				a.v, a.known = compute(win)
+			}
+			a.version = win.version
+		}
+		if !a.known {
 			f.unknown = true
 			return 0
 		}
-		return finite(f, v)
+		return finite(f, a.v)
 	}
 }
 
@@ -212,7 +267,8 @@ func (s *stream) take(r *telemetry.Reading, t, now int64, late bool) (cut []wind
 	}
 	if !late {
 		s.gen++
-		s.quality, s.ever = r.Quality, true
+		s.have = 0
+		s.quality, s.ever, s.source = r.Quality, true, r.Source
 	}
 	for i := range r.Values {
 		v := &r.Values[i]
@@ -223,6 +279,7 @@ func (s *stream) take(r *telemetry.Reading, t, now int64, late bool) (cut []wind
 		}
 		if !late {
 			s.cells[c] = cell{number: v.Number, word: v.Text, at: now, heard: now, gen: s.gen, quality: quality}
+			s.have |= 1 << c // nothing beyond 63
 		}
 		if v.Text != "" {
 			continue

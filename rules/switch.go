@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"log/slog"
+	"math"
 	"slices"
 
 	"haidang/gateway/telemetry"
@@ -55,11 +56,13 @@ func (e *Engine) apply(set *Set) {
 	slices.SortFunc(active, (*binding).compare)
 	before := e.states()
 	e.load(set, before)
-	for _, old := range active {
-		b := e.binding(old)
-		if b != nil && b.warning != nil {
-			e.settle(b, e.aim(b.stream, true))
-			e.queue.arm(b)
+	for i, old := range active {
+		at := order{at: math.MaxInt64, index: i}
+		if b := e.binding(old); b != nil && b.warning != nil {
+			h := b.stream.device.shard
+			h.found.at = at
+			h.settle(b, h.aim(b.stream, true))
+			h.queue.arm(b)
 			continue
 		}
 		// The rule's own starts anew, or is gone. What it inhibited is not counted
@@ -68,10 +71,11 @@ func (e *Engine) apply(set *Set) {
 			old.flap.on = false
 		}
 		old.warning.step++
-		e.emit(old, e.aim(old.stream, true), telemetry.Cleared)
+		h := old.stream.device.shard
+		h.found.at = at
+		h.emit(old, h.aim(old.stream, true), telemetry.Cleared)
 	}
-	e.loose = true
-	e.release()
+	e.gather()
 }
 
 // all returns the stream's bindings; there are none of a stream that is nil.
@@ -113,6 +117,7 @@ type streamState struct {
 	heard, newest int64
 	ever          bool
 	quality       telemetry.Quality
+	source        string
 	cells         []cellState
 	windows       []windowState
 	hours         []hoursState
@@ -178,7 +183,7 @@ func (e *Engine) states() []deviceState {
 
 func (s *stream) state() streamState {
 	state := streamState{
-		kind: s.plan.name(), heard: s.heard, newest: s.newest, ever: s.ever, quality: s.quality, spot: s.spot, before: s.before,
+		kind: s.plan.name(), heard: s.heard, newest: s.newest, ever: s.ever, quality: s.quality, source: s.source, spot: s.spot, before: s.before,
 	}
 	for i, name := range s.plan.cells {
 		if s.cells[i].at != never {
@@ -236,16 +241,17 @@ func rankOf(ranked bool) int {
 
 // load puts a set into force with the state that there was.
 func (e *Engine) load(set *Set, states []deviceState) {
-	e.tell()
-	tallies := map[string]*tally{}
-	for _, r := range set.rules {
-		tallies[r.Name] = &tally{}
-		if t := e.tallies[r.Name]; t != nil {
-			*tallies[r.Name] = tally{evaluations: t.evaluations, raised: t.raised, errors: t.errors}
+	tallies := e.tallies()
+	e.set, e.packed, e.places = set, nil, set.place(len(e.shards))
+	e.clear()
+	for i, s := range e.shards {
+		s.set, s.tallies = set, make([]tally, len(set.rules))
+		for _, r := range set.rules {
+			if t := tallies[r.Name]; t != nil && i == 0 {
+				s.tallies[r.index] = tally{evaluations: t.evaluations, raised: t.raised, errors: t.errors}
+			}
 		}
 	}
-	e.set, e.packed, e.tallies = set, nil, tallies
-	e.clear()
 	for i := range states {
 		d := e.device(states[i].id)
 		if d == nil {
@@ -253,7 +259,7 @@ func (e *Engine) load(set *Set, states []deviceState) {
 		}
 		for j := range states[i].streams {
 			if p := set.byKind[states[i].streams[j].kind]; p != nil && (len(p.rules) > 0 || len(p.cells) > 0) {
-				e.restore(e.stream(d, p), &states[i].streams[j])
+				d.shard.restore(d.shard.stream(d, p), &states[i].streams[j])
 			}
 		}
 	}
@@ -261,7 +267,8 @@ func (e *Engine) load(set *Set, states []deviceState) {
 	for i := range registered { // silence counts from the time at which a device was registered
 		for _, p := range set.plans {
 			if p.silent && (p.kind == nil || slices.Contains(registered[i].Kinds, p.kind.Name)) {
-				e.stream(e.device(registered[i].ID), p)
+				d := e.device(registered[i].ID)
+				d.shard.stream(d, p)
 			}
 		}
 	}
@@ -269,35 +276,38 @@ func (e *Engine) load(set *Set, states []deviceState) {
 
 // clear forgets the devices and what follows from them.
 func (e *Engine) clear() {
-	e.devices, e.sites, e.queue = map[string]*device{}, map[string]*site{}, nil
-	e.inhibitors, e.withheld, e.loose = map[string]*inhibitor{}, map[*binding]struct{}{}, false
+	e.devices, e.sites = map[string]*device{}, map[string]*site{}
+	for _, s := range e.shards {
+		s.clear()
+	}
 }
 
-func (e *Engine) restore(s *stream, state *streamState) {
-	s.heard, s.newest, s.quality, s.ever = state.heard, state.newest, state.quality, state.ever
+func (h *shard) restore(s *stream, state *streamState) {
+	s.heard, s.newest, s.quality, s.ever, s.source = state.heard, state.newest, state.quality, state.ever, state.source
 	s.remember(state)
 	for _, old := range state.bindings {
 		b := s.find(old.rule)
 		if b == nil || b.rule.condition != old.condition {
 			continue
 		}
-		b.latched, b.waiting, b.looked = old.latched&b.levels, old.waiting&b.levels, e.now
+		b.latched, b.waiting, b.looked = old.latched&b.levels, old.waiting&b.levels, h.now
 		b.due, b.flap, b.warning, b.lastStart, b.again = old.due, old.flap, old.warning, old.lastStart, old.again
 		b.level = b.severity()
+		s.watched(b)
 		if b.warning != nil {
-			e.note(b, 1)
+			h.note(b, 1)
 		}
 		if b.warning == nil && b.level > telemetry.NoSeverity || b.warning != nil && b.level > b.warning.severity {
 			b.withheld = true
-			e.withheld[b] = struct{}{}
-			if until, muted := b.rule.mutes(e.now); muted {
+			h.withheld[b] = struct{}{}
+			if until, muted := b.rule.mutes(h.now); muted {
 				b.unmute = until
 			}
 		}
 	}
 	for i := range s.bindings {
-		e.queue.remove(&s.bindings[i])
-		e.queue.arm(&s.bindings[i])
+		h.queue.remove(&s.bindings[i])
+		h.queue.arm(&s.bindings[i])
 	}
 }
 
@@ -317,8 +327,7 @@ func (s *stream) remember(state *streamState) {
 		}
 		for _, i := range p.byCell[cell] {
 			if spec := p.windows[i]; int64(spec.width) == w.width && spec.ranked == w.ranked {
-				s.windows[i] = w.window
-				w.window.want(spec.totals)
+				s.windows[i] = w.window.under(spec)
 			}
 		}
 	}

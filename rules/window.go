@@ -84,14 +84,25 @@ type window struct {
 	suffix  []total // beside samples, valid for the first mid
 	back    total
 
-	sum    total // of all, for the rules that share the window
-	summed bool
+	// What was computed of the samples at hand is kept, for the rules that share
+	// the window.
+	sum     total
+	summed  bool
+	version uint64   // counts changes
+	answers []answer // by windowRef.answer
 
 	panes *panes // not nil once the window consists of panes
 }
 
+// An answer is what a function makes of a window.
+type answer struct {
+	version uint64 // of the window
+	known   bool
+	v       float64
+}
+
 func newWindow(spec windowSpec) *window {
-	w := &window{width: int64(spec.width), totals: spec.totals, ranked: spec.ranked}
+	w := &window{width: int64(spec.width), totals: spec.totals, ranked: spec.ranked, answers: make([]answer, spec.answers)}
 	if spec.width > ExactWidth && !spec.ranked {
 		w.panes = newPanes(w.width)
 	}
@@ -104,7 +115,7 @@ func (w *window) at(i int) *sample { return &w.samples[(w.head+i)&(len(w.samples
 // new end: what lies after it came from a clock that ran ahead and is dropped.
 // cut reports that the window had to give up its samples for panes.
 func (w *window) add(t int64, v float64, late bool) (cut bool) {
-	w.summed = false
+	w.changed()
 	if w.panes != nil {
 		w.panes.add(t, v, late)
 		return false
@@ -132,8 +143,24 @@ func (w *window) add(t int64, v float64, late bool) (cut bool) {
 		s := w.at(i)
 		p.add(s.t, s.v, false)
 	}
-	*w = window{width: w.width, totals: w.totals, panes: p}
+	*w = window{width: w.width, totals: w.totals, panes: p, version: w.version, answers: w.answers}
 	return true
+}
+
+// changed makes what was computed invalid.
+func (w *window) changed() {
+	w.summed = false
+	w.version++
+}
+
+// under returns the window for the rules of another set. The old one must not be
+// added to any more, but may be asked.
+func (w *window) under(spec windowSpec) *window {
+	next := *w
+	next.changed()
+	next.want(spec.totals)
+	next.answers = make([]answer, spec.answers)
+	return &next
 }
 
 func (w *window) push(t int64, v float64) {
@@ -274,7 +301,8 @@ func (w *window) want(totals bool) {
 	if w.panes != nil || w.totals == totals {
 		return
 	}
-	w.totals, w.summed = totals, false
+	w.totals = totals
+	w.changed()
 	if !totals {
 		w.suffix, w.back, w.mid = nil, total{}, 0
 		return

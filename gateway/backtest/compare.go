@@ -8,6 +8,7 @@ import (
 
 // A Comparison is two reports over the same readings.
 type Comparison struct {
+	Against string     `json:"against"`  // where the rules of now come from; "" when that is not said
 	Same    int        `json:"same"`     // warnings that both raise, at the same time
 	Changed []Pair     `json:"changed"`  // that both raise, with another begin, end or severity
 	OnlyOld []*Episode `json:"only_old"` // that only the rules of now raise

@@ -81,7 +81,11 @@ func numbers(values map[string]float64) []string {
 // Write prints the comparison: what only one of both sets of rules raises.
 func (c *Comparison) Write(w io.Writer, listed int) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nagainst the rules that are live now: %d the same, %d changed, %d only now, %d only new\n", c.Same, len(c.Changed), len(c.OnlyOld), len(c.OnlyNew))
+	from := ""
+	if c.Against != "" {
+		from = ", " + c.Against
+	}
+	fmt.Fprintf(&b, "\nagainst the rules that are live now%s: %d the same, %d changed, %d only now, %d only new\n", from, c.Same, len(c.Changed), len(c.OnlyOld), len(c.OnlyNew))
 	part := func(title string, n int, line func(i int) string) {
 		if n == 0 {
 			return
