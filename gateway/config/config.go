@@ -118,8 +118,14 @@ func (d *Document) line(path string) int {
 		return 0
 	}
 	at, line := d.root, d.root.Line
-	for _, part := range pathPart.FindAllString(path, -1) {
-		key, next := child(at, part)
+	parts := pathPart.FindAllString(path, -1)
+	for i := 0; i < len(parts); i++ {
+		key, next := child(at, parts[i])
+		if next == nil && i+1 < len(parts) { // a key with a dot in it: river.level_m
+			if key, next = child(at, parts[i]+"."+parts[i+1]); next != nil {
+				i++
+			}
+		}
 		if next == nil {
 			return line
 		}

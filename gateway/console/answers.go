@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -72,6 +71,15 @@ func (c *Console) warning(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, warning)
 }
 
+// health serves GET /api/v1/health.
+func (c *Console) health(w http.ResponseWriter, r *http.Request) error {
+	health, err := c.sources.Health(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, health)
+}
+
 // history serves GET /api/v1/warnings/{id}/history.
 func (c *Console) history(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
@@ -102,7 +110,7 @@ func (c *Console) act(deed telemetry.Deed) func(http.ResponseWriter, *http.Reque
 		if err != nil {
 			return err
 		}
-		act.ID = r.PathValue("id")
+		act.ID, act.By = r.PathValue("id"), actor(r, act.By)
 		warning, err := c.sources.Act(r.Context(), act)
 		if err != nil {
 			return c.actProblem(act, err)
@@ -213,26 +221,6 @@ func list(name string, source func() any) func(http.ResponseWriter, *http.Reques
 	return func(w http.ResponseWriter, _ *http.Request) error {
 		return writeJSON(w, http.StatusOK, map[string]any{name: source()})
 	}
-}
-
-// deadLetters serves GET /api/v1/deadletters.
-func (c *Console) deadLetters(w http.ResponseWriter, r *http.Request) error {
-	limit := 100
-	if s := r.URL.Query().Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxDeadLetters {
-			return problemf(http.StatusBadRequest, "limit", "limit %q is not in 1..%d", s, maxDeadLetters)
-		}
-		limit = n
-	}
-	letters, err := c.sources.DeadLetters(r.Context(), limit)
-	if err != nil {
-		return err
-	}
-	if letters == nil {
-		letters = []telemetry.DeadLetter{}
-	}
-	return writeJSON(w, http.StatusOK, map[string]any{"deadletters": letters})
 }
 
 // healthz serves GET /healthz: the program lives.

@@ -37,7 +37,7 @@ func TestConfigFiles(t *testing.T) {
 		if err := decoder.Decode(&doc); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		for _, f := range telemetry.Under("console", doc.Console.Validate()) {
+		for _, f := range telemetry.Under("console", append(doc.Console.Validate(), doc.Console.Exposed()...)) {
 			got = append(got, f.String())
 		}
 		if !slices.Equal(got, want) || strings.Contains(file, "bad") == (len(want) == 0) {

@@ -2,11 +2,13 @@ package console
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 
 const (
 	maxConnections = 256
+	maxLocal       = 64              // connections over the attached listener
 	stopTime       = 5 * time.Second // for requests under way when the console stops
 )
 
@@ -39,11 +42,38 @@ type Sources struct {
 	// Reload reads rules, devices and kinds again and puts them in force. Its
 	// error says what is wrong with them, a line each; nothing was changed then.
 	Reload func(ctx context.Context) error
-	// Devices and Rules return slices to be written as JSON.
-	Devices func() any
-	Rules   func() any
-	// DeadLetters returns the newest, at most limit.
-	DeadLetters func(ctx context.Context, limit int) ([]telemetry.DeadLetter, error)
+	// Devices returns a slice to be written as JSON, of all devices or those of a
+	// site or an owner; Device one of them.
+	Devices func(site, owner string) any
+	Device  func(id string) (any, bool)
+	// DeviceChanges returns what was changed of a device at run time, the newest
+	// first.
+	DeviceChanges func(id string, limit int) (any, error)
+	// SetState and ChangeDevice change a device. Errors are answered as those of
+	// Act: telemetry.ErrUnknownDevice with 404.
+	SetState     func(ctx context.Context, s telemetry.StateChange) error
+	ChangeDevice func(ctx context.Context, d telemetry.DeviceChange) error
+	// Rules returns a slice to be written as JSON; RulesDocument what they run on:
+	// rules, kinds, devices and zones, nil when there is nothing yet.
+	Rules         func() any
+	RulesDocument func() any
+	// Recipients returns a slice of how each recipient of warnings fares.
+	Recipients func() any
+	// CAP answers below /cap/: the feed and the messages.
+	CAP http.Handler
+	// CAPPublic lets everybody read below /cap/, without an account.
+	CAPPublic bool
+	// Health returns how the gateway itself is, to be written as JSON.
+	Health func(ctx context.Context) (any, error)
+	// DeadLetters returns a slice to be written as JSON, the newest first;
+	// DeadLetter one of them, and ActOnLetter as it is after the act.
+	DeadLetters func(ctx context.Context, q LetterQuery) (any, error)
+	DeadLetter  func(ctx context.Context, id string) (any, error)
+	ActOnLetter func(ctx context.Context, act LetterAct) (any, error)
+	// Modbus reads or writes instruments by hand: act is read or write, body the
+	// JSON that asks for it, by who asks when that is known. An error that wraps
+	// ErrUnavailable is the instrument's, others are of the request.
+	Modbus func(ctx context.Context, act string, body []byte, by string) (any, error)
 	// Ready are the checks of /readyz by name. They honour the context.
 	Ready map[string]func(ctx context.Context) error
 	// Gateway and Version name the program on the page.
@@ -62,12 +92,16 @@ type Registry interface {
 
 // A Console serves the API and the page.
 type Console struct {
-	sources  Sources
-	log      *slog.Logger
-	listener net.Listener
-	server   *http.Server
-	hub      *hub
-	page     *page
+	sources    Sources
+	log        *slog.Logger
+	listener   net.Listener
+	server     *http.Server
+	local      http.Handler  // the routes, for who is trusted already
+	attached   net.Listener  // of the local ones; nil: none
+	accounts   Authenticator // nil: nobody is asked
+	encryption *tls.Config   // nil: plain HTTP
+	hub        *hub
+	page       *page
 }
 
 // New binds the console's address. Run serves it; a console that is not run is
@@ -93,16 +127,22 @@ func New(cfg Config, sources Sources, reg Registry, logger *slog.Logger) (*Conso
 		hub:      newHub(time.Now(), reg),
 	}
 	host, _, _ := net.SplitHostPort(cfg.listen()) // listen has read it
-	c.server = &http.Server{
-		Handler:           c.handler(host, reg),
+	mux := c.mux(reg)
+	c.server = c.newServer(c.handler(host, mux))
+	c.local = mux
+	return c, nil
+}
+
+func (c *Console) newServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelWarn),
 	}
-	return c, nil
 }
 
 func listen(address string) (net.Listener, error) {
@@ -124,25 +164,50 @@ func (c *Console) Addr() net.Addr { return c.listener.Addr() }
 // block.
 func (c *Console) Notify(w telemetry.Warning) { c.hub.notify(&w) }
 
+// Attach makes Run serve l as well: the same paths for a caller who may do
+// everything an administrator may, because the file system let him reach l. It
+// is called before Run, at most once; the listener is the console's then.
+func (c *Console) Attach(l net.Listener) { c.attached = boundListener(l, maxLocal) }
+
 // Run serves until the context ends, then ends the event streams, gives other
 // requests 5 s to finish, and returns nil.
 func (c *Console) Run(ctx context.Context) error {
-	served := make(chan error, 1)
-	go func() { served <- c.server.Serve(c.listener) }()
+	servers := []*http.Server{c.server}
+	served := make(chan error, 2)
+	go func() { served <- c.server.Serve(c.front()) }()
+	if c.attached != nil {
+		local := c.newServer(administrator(c.local))
+		servers = append(servers, local)
+		go func() { served <- local.Serve(c.attached) }()
+	}
+	var failed error
+	waiting := len(servers)
 	select {
 	case err := <-served:
-		c.hub.close()
-		return fmt.Errorf("serve the console: %w", err)
+		failed = fmt.Errorf("serve the console: %w", err)
+		waiting--
 	case <-ctx.Done():
 	}
 	c.hub.close()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
-	err := c.server.Shutdown(grace)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = c.server.Close() // who has not finished by now is cut off
+	var stopping sync.WaitGroup
+	errs := make([]error, len(servers))
+	for i, server := range servers {
+		stopping.Go(func() { errs[i] = stop(grace, server) })
 	}
-	<-served
+	stopping.Wait()
+	for range waiting {
+		<-served
+	}
+	return errors.Join(failed, errors.Join(errs...))
+}
+
+func stop(grace context.Context, server *http.Server) error {
+	err := server.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close() // who has not finished by now is cut off
+	}
 	if err != nil {
 		return fmt.Errorf("stop the console: %w", err)
 	}
@@ -150,4 +215,10 @@ func (c *Console) Run(ctx context.Context) error {
 }
 
 // Close gives the address back without having served.
-func (c *Console) Close() error { return c.listener.Close() }
+func (c *Console) Close() error {
+	err := c.listener.Close()
+	if c.attached != nil {
+		err = errors.Join(err, c.attached.Close())
+	}
+	return err
+}

@@ -72,10 +72,10 @@ func (d *desk) act(_ context.Context, act telemetry.Act) (telemetry.Warning, err
 func (d *desk) sources() Sources {
 	return Sources{
 		Warnings: d.warnings, Warning: d.warning, Act: d.act, Gateway: "kim-long-box", Version: "1.2",
-		Devices: func() any { return []telemetry.Device{{ID: "kim-long"}} },
+		Devices: func(string, string) any { return []telemetry.Device{{ID: "kim-long"}} },
 		Rules:   func() any { return []map[string]string{{"name": "flood-alarm"}} },
-		DeadLetters: func(_ context.Context, limit int) ([]telemetry.DeadLetter, error) {
-			return make([]telemetry.DeadLetter, min(limit, 150)), nil
+		DeadLetters: func(_ context.Context, q LetterQuery) (any, error) {
+			return make([]telemetry.DeadLetter, min(q.Limit, 150)), nil
 		},
 		Ready: map[string]func(context.Context) error{"spool": func(context.Context) error { return nil }},
 	}
@@ -346,8 +346,8 @@ func TestOptionalSources(t *testing.T) {
 
 func TestBrokenSourceIs500(t *testing.T) {
 	sources := newDesk().sources()
-	sources.Devices = func() any { return []any{func() {}} }
-	sources.DeadLetters = func(context.Context, int) ([]telemetry.DeadLetter, error) { return nil, errors.New("secret path") }
+	sources.Devices = func(string, string) any { return []any{func() {}} }
+	sources.DeadLetters = func(context.Context, LetterQuery) (any, error) { return nil, errors.New("secret path") }
 	_, base, reg := start(t, sources)
 	for _, path := range []string{"/api/v1/devices", "/api/v1/deadletters"} {
 		status, h, body := call(t, "GET", base+path, "")

@@ -13,8 +13,20 @@
 //	POST /api/v1/warnings/{id}/shelve        {"n":3,"by":"Lan","until":"2025-10-27T18:00:00+07:00"}
 //	POST /api/v1/warnings/{id}/unshelve      {"n":4,"by":"Lan"}
 //	POST /api/v1/warnings/{id}/comment       {"n":5,"by":"Lan","text":"..."}
-//	GET  /api/v1/devices, /api/v1/rules      {"devices":[...]}, {"rules":[...]}
+//	GET  /api/v1/devices ?site= ?owner=      {"devices":[...]}, what is wrong first
+//	GET  /api/v1/devices/{id}                one device
+//	POST /api/v1/devices/{id}/state          {"state":"maintenance","for":"2h","by":"Lan","why":"..."}
+//	     measuring, maintenance or calibrating; "value":"level_m" for one of its values
+//	PATCH /api/v1/devices/{id}               {"facts":{"alarm2_m":2.1},"by":"Lan","why":"..."}
+//	     name, owner, interval, lat, lon, facts; null puts back what devices.yaml says
+//	GET  /api/v1/devices/{id}/changes        {"changes":[...]}, who, when and why
+//	GET  /api/v1/rules                       {"rules":[...]}
+//	GET  /api/v1/rules/document              {"document":{...}}: what they run on, in force now
 //	GET  /api/v1/deadletters                 {"deadletters":[...]}, the newest ?limit=100
+//	     ?device= ?reason= ?state=all        exactly this; those too that are settled
+//	GET  /api/v1/deadletters/{id}            one of them
+//	POST /api/v1/deadletters/{id}/retry      {"by":"Lan"}
+//	POST /api/v1/deadletters/{id}/drop       {"by":"Lan"}
 //	GET  /api/v1/events                      server-sent events, see below
 //	GET  /healthz                            200 while the program lives
 //	GET  /readyz                             200, or 503 and what is not ready
@@ -43,4 +55,7 @@
 // There are no accounts yet. So the console listens on loopback only, checks
 // the Host header against DNS rebinding, and refuses changes from other
 // origins. A proxy in front of it sends Host: localhost.
+//
+// A listener that was given with Attach (the socket in the data folder) serves
+// the same paths to whoever can reach it, with an administrator's rights.
 package console

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -46,42 +47,58 @@ func (c *Console) routes(reg Registry) []route {
 			routes = append(routes, route{"/api/v1/warnings/{id}/" + string(deed), http.MethodPost, nil, c.act(deed)})
 		}
 	}
-	if c.sources.Devices != nil {
-		routes = append(routes, route{"/api/v1/devices", http.MethodGet, nil, list("devices", c.sources.Devices)})
-	}
+	routes = append(routes, c.deviceRoutes()...)
+	routes = append(routes, c.letterRoutes()...)
+	routes = append(routes, c.outgoingRoutes()...)
+	routes = append(routes, c.modbusRoutes()...)
 	if c.sources.Rules != nil {
 		routes = append(routes, route{"/api/v1/rules", http.MethodGet, nil, list("rules", c.sources.Rules)})
+	}
+	if c.sources.RulesDocument != nil {
+		routes = append(routes, route{"/api/v1/rules/document", http.MethodGet, nil, list("document", c.sources.RulesDocument)})
 	}
 	if c.sources.Reload != nil {
 		routes = append(routes, route{"/api/v1/rules/reload", http.MethodPost, nil, c.reload})
 	}
-	if c.sources.DeadLetters != nil {
-		routes = append(routes, route{"/api/v1/deadletters", http.MethodGet, []string{"limit"}, c.deadLetters})
+	if c.sources.Health != nil {
+		routes = append(routes, route{"/api/v1/health", http.MethodGet, nil, c.health})
 	}
 	return routes
 }
 
-// handler joins the routes and what stands before them all.
-func (c *Console) handler(host string, reg Registry) http.Handler {
+// mux joins the routes.
+func (c *Console) mux(reg Registry) *http.ServeMux {
 	requests := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "haidang_console_requests_total", Help: "Requests by path and class of status."}, []string{"path", "status"})
 	mux := http.NewServeMux()
+	of := map[string][]route{} // a path may have a route for each of several methods
 	for _, r := range append(c.routes(reg), route{"/", "", []string{anyQuery}, unknownPath}) {
-		mux.Handle(r.path, c.serve(r, requests))
+		of[r.path] = append(of[r.path], r)
 	}
+	for path, routes := range of {
+		mux.Handle(path, c.serve(routes, requests))
+	}
+	return mux
+}
+
+// handler is what stands before the routes for those who come over a network.
+func (c *Console) handler(host string, mux http.Handler) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problemf(http.StatusForbidden, "", "changes are not taken from pages of another origin").write(w)
 	}))
-	return secured(host, origins.Handler(mux))
+	return secured(origins.Handler(c.guarded(host, mux)))
 }
 
-func (c *Console) serve(route route, requests *prometheus.CounterVec) http.Handler {
-	path := strings.TrimSuffix(route.path, "{$}")
+func (c *Console) serve(routes []route, requests *prometheus.CounterVec) http.Handler {
+	path := strings.TrimSuffix(routes[0].path, "{$}")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		counted := &statusWriter{ResponseWriter: w}
 		defer func() { requests.WithLabelValues(path, counted.class()).Inc() }()
-		err := route.check(counted, r)
+		route, err := choose(routes, counted, r)
+		if err == nil {
+			err = route.check(r)
+		}
 		if err == nil {
 			err = route.answers(counted, r)
 		}
@@ -97,16 +114,26 @@ func (c *Console) serve(route route, requests *prometheus.CounterVec) http.Handl
 	})
 }
 
-// check refuses methods and query parameters that the route does not know.
-func (route *route) check(w http.ResponseWriter, r *http.Request) error {
-	allowed := route.method
-	if allowed == http.MethodGet {
-		allowed = "GET, HEAD"
+// choose returns the route for the method of the request.
+func choose(routes []route, w http.ResponseWriter, r *http.Request) (*route, error) {
+	var allowed []string
+	for i := range routes {
+		methods := []string{routes[i].method}
+		if routes[i].method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+		if routes[i].method == "" || slices.Contains(methods, r.Method) {
+			return &routes[i], nil
+		}
+		allowed = append(allowed, methods...)
 	}
-	if route.method != "" && !slices.Contains(strings.Split(allowed, ", "), r.Method) {
-		w.Header().Set("Allow", allowed)
-		return problemf(http.StatusMethodNotAllowed, "", "%s does not take %s; expected %s", r.URL.Path, r.Method, allowed)
-	}
+	list := strings.Join(allowed, ", ")
+	w.Header().Set("Allow", list)
+	return nil, problemf(http.StatusMethodNotAllowed, "", "%s does not take %s; expected %s", r.URL.Path, r.Method, list)
+}
+
+// check refuses query parameters that the route does not know.
+func (route *route) check(r *http.Request) error {
 	if slices.Contains(route.query, anyQuery) {
 		return nil
 	}
@@ -144,21 +171,30 @@ func metrics(reg prometheus.Gatherer) func(http.ResponseWriter, *http.Request) e
 	}
 }
 
-// secured refuses foreign Host headers and tells browsers to be strict. A page
-// of the internet whose name resolves to 127.0.0.1 (DNS rebinding) still sends
-// its own name in Host.
-func secured(host string, next http.Handler) http.Handler {
+// secured tells browsers to be strict.
+func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		if !ours(r.Host, host) {
-			problemf(http.StatusMisdirectedRequest, "", "Host %q is not this gateway; expected localhost, 127.0.0.1 or [::1]", r.Host).write(w)
-			return
-		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+type administratorKey struct{}
+
+// administrator marks the requests of a caller who may do everything.
+func administrator(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), administratorKey{}, true)))
+	})
+}
+
+// isAdministrator reports whether the request came over the attached listener.
+func isAdministrator(r *http.Request) bool {
+	is, _ := r.Context().Value(administratorKey{}).(bool)
+	return is
 }
 
 // ours reports whether a Host header names this gateway. The port is not looked

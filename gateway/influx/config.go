@@ -35,8 +35,9 @@ type Retention map[string]telemetry.Duration
 // server elsewhere when url is set.
 type Config struct {
 	// Listen is where the embedded engine answers InfluxDB's HTTP API:
-	// host:port on loopback, or "off". Nothing is listened on when URL is set.
+	// host:port, or "off". Nothing is listened on when URL is set.
 	Listen string `yaml:"listen"`
+	TLS    TLS    `yaml:"tls"` // certificate of that listener; empty: plain HTTP
 	// Retention is for the embedded engine; a server elsewhere has its own.
 	Retention Retention `yaml:"retention"`
 	// MinFree is the free space of the disk below which the embedded engine
@@ -114,19 +115,28 @@ func (c Config) validateListen() []telemetry.Fault {
 	if c.Listen == Off {
 		return nil
 	}
-	host, port, err := net.SplitHostPort(c.Listen)
+	_, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return []telemetry.Fault{telemetry.Faultf("listen", "listen %q is not host:port, as 127.0.0.1:8086, or off", c.Listen)}
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return []telemetry.Fault{telemetry.Faultf("listen", "port %q is not in 0..65535", port)}
-	}
-	if !loopback(host) {
-		return []telemetry.Fault{telemetry.Faultf("listen", "address %q is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:%d", c.Listen, n)}
 	}
 	return nil
 }
+
+// Exposed returns a fault when the listener is beyond loopback: what is wrong
+// while there are no accounts.
+func (c Config) Exposed() []telemetry.Fault {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if c.URL != "" || err != nil || loopback(host) {
+		return nil
+	}
+	return []telemetry.Fault{telemetry.Faultf("listen", "address %q is not on loopback, and there are no accounts: anyone who reaches it could read and write every reading; make one with `haidang account add`, or use 127.0.0.1:%s", c.Listen, port)}
+}
+
+// InClear reports whether secrets cross a network unencrypted.
+func (c Config) InClear() bool { return len(c.Exposed()) > 0 && c.TLS.Cert == "" }
 
 func loopback(host string) bool {
 	if host == "localhost" {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,8 +68,20 @@ func openEngine(dir string, cfg Config, log *slog.Logger) (_ *engine, err error)
 	if err != nil {
 		return nil, err
 	}
+	wrong, err := repairCatalogue(dir, cfg.Retention.longest())
+	if wrong != nil {
+		log.Error("the catalogue of InfluxDB was damaged and is made anew from the shards", "path", filepath.Join(dir, "meta", catalogueFile), "damage", wrong)
+	}
+	if err != nil {
+		return nil, err
+	}
 	zlog := engineLog(log)
 	if err := e.openMeta(filepath.Join(dir, "meta"), cfg.Retention.longest(), zlog); err != nil {
+		return nil, err
+	}
+	damaged, err := repairShards(filepath.Join(dir, "data", Database, policy))
+	e.tellSetAside(log, damaged)
+	if err != nil {
 		return nil, err
 	}
 	if err := e.openStore(dir, cfg, zlog); err != nil {
@@ -153,6 +166,22 @@ func (e *engine) openStore(dir string, cfg Config, zlog *zap.Logger) error {
 	}
 	e.store = store
 	return nil
+}
+
+// tellSetAside tells which time the readings are of that a damaged file held.
+func (e *engine) tellSetAside(log *slog.Logger, names []string) {
+	for _, name := range names {
+		var from, to time.Time
+		id, _ := strconv.ParseUint(filepath.Base(filepath.Dir(name)), 10, 64) // else no group has it
+		if rp, err := e.meta.RetentionPolicy(Database, policy); err == nil && rp != nil {
+			for _, g := range rp.ShardGroups {
+				if len(g.Shards) > 0 && g.Shards[0].ID == id {
+					from, to = g.StartTime, g.EndTime
+				}
+			}
+		}
+		log.Error("a data file of InfluxDB is damaged and set aside: stored readings are lost", "path", name, "readings_from", from, "readings_before", to)
+	}
 }
 
 func (e *engine) openQueries() {

@@ -33,13 +33,13 @@ func (s *Store) serve(ctx context.Context) error {
 		return nil
 	}
 	server := &http.Server{
-		Handler:           s.face(),
+		Handler:           s.guarded(s.face()),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxFormBytes,
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(s.listener) }()
+	go func() { ended <- server.Serve(s.front()) }()
 	var err error
 	select {
 	case err = <-ended:

@@ -189,16 +189,16 @@ func TestListen(t *testing.T) {
 		"[::1]:8086":      "",
 		"8086":            `listen: listen "8086" is not host:port, as 127.0.0.1:8086, or off`,
 		"127.0.0.1:70000": `listen: port "70000" is not in 0..65535`,
-		":8086":           `listen: address ":8086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:8086`,
-		"0.0.0.0:8086":    `listen: address "0.0.0.0:8086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:8086`,
-		"[::]:9086":       `listen: address "[::]:9086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:9086`,
-		"192.168.1.5:1":   `listen: address "192.168.1.5:1" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:1`,
-		"gauges.vn:8086":  `listen: address "gauges.vn:8086" is not on loopback: there are no accounts yet, so anyone who reaches it could read and write every reading; use 127.0.0.1:8086`,
+		":8086":           `listen: address ":8086" is not on loopback, and there are no accounts: anyone who reaches it could read and write every reading; make one with ` + "`haidang account add`" + `, or use 127.0.0.1:8086`,
+		"0.0.0.0:8086":    `listen: address "0.0.0.0:8086" is not on loopback, and there are no accounts: anyone who reaches it could read and write every reading; make one with ` + "`haidang account add`" + `, or use 127.0.0.1:8086`,
+		"[::]:9086":       `listen: address "[::]:9086" is not on loopback, and there are no accounts: anyone who reaches it could read and write every reading; make one with ` + "`haidang account add`" + `, or use 127.0.0.1:9086`,
+		"192.168.1.5:1":   `listen: address "192.168.1.5:1" is not on loopback, and there are no accounts: anyone who reaches it could read and write every reading; make one with ` + "`haidang account add`" + `, or use 127.0.0.1:1`,
+		"gauges.vn:8086":  `listen: address "gauges.vn:8086" is not on loopback, and there are no accounts: anyone who reaches it could read and write every reading; make one with ` + "`haidang account add`" + `, or use 127.0.0.1:8086`,
 	} {
 		cfg := DefaultConfig()
 		cfg.Listen = address
 		var got []string
-		for _, f := range cfg.Validate() {
+		for _, f := range append(cfg.Validate(), cfg.Exposed()...) {
 			got = append(got, f.String())
 		}
 		if strings.Join(got, ";") != want {
@@ -207,7 +207,7 @@ func TestListen(t *testing.T) {
 	}
 	elsewhere := DefaultConfig()
 	elsewhere.URL, elsewhere.Listen = "http://influx:8086", ":8086"
-	if faults := elsewhere.Validate(); len(faults) > 0 {
+	if faults := append(elsewhere.Validate(), elsewhere.Exposed()...); len(faults) > 0 {
 		t.Errorf("nothing is listened on, and yet: %v", faults)
 	}
 }

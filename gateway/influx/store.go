@@ -3,6 +3,7 @@ package influx
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,9 @@ type Store struct {
 	ingest   http.Handler
 	listener net.Listener  // nil when nothing is listened on
 	slots    chan struct{} // bounds the queries of the port
+
+	accounts   Authenticator // nil: nobody is asked
+	encryption *tls.Config   // nil: plain HTTP
 
 	client    influxdb2.Client
 	writer    api.WriteAPIBlocking

@@ -4,7 +4,7 @@
 // What it does to a reading, in this order:
 //   - names, tags and values are checked; a reading that breaks a rule is set
 //     aside as a dead letter with the reason, and nothing else is lost by it;
-//   - the site is filled in from the registry;
+//   - the site is filled in from the registry, and the source is noted;
 //   - a reading without a time is stamped with the time of receipt, strictly
 //     increasing within its series (device, kind, tags). After a step back of
 //     the clock of more than a second the stamps follow the clock and are
@@ -12,21 +12,45 @@
 //   - a device time before 2000 or more than a day ahead is replaced by the
 //     time of receipt; the reading is suspect and keeps the device's time as
 //     the word device_time;
+//   - values are calibrated;
 //   - values outside the range of their kind are bad, and so are words where the
 //     kind has a number (set aside when Strict);
+//   - values are tested as their kind and device ask, see Tests of quality; while
+//     the device or the value is in maintenance or calibration, that is its
+//     quality and nothing is tested;
 //   - what the catalogue does not know is counted and listed, or set aside when
 //     Strict.
 //
 // Quality is judged here, once, and never again.
+//
+// # Tests of quality
+//
+// They are those of QARTOD (IOOS, Manual for Real-Time Quality Control of Water
+// Level Data, section 3.3; the manuals for other variables have the same), made
+// on each value of a series (device, kind, tags) in the order of arrival:
+//   - gross_range: outside of fail the value is bad, outside of suspect suspect.
+//   - spike: it departs by more than the limit from the last value that was
+//     believed. QARTOD asks the value after it as well; a value that is judged
+//     before it is appended has none. So a level is believed again when confirm
+//     readings in a row (2) agree on it: the first of a true step is flagged,
+//     and a single spike is, but not the way back from it.
+//   - rate_of_change: the same, by units per minute of event time.
+//   - flat_line: for that long, the values differ by no more than the tolerance.
+//
+// What is bad, by the device's own word too, is not believed and not remembered.
+// A reading that is not newer than the newest of its series (late, or a
+// correction) is tested for gross_range only. After a silence of three expected
+// intervals, at least 15 minutes (3 hours where no interval is known), and after
+// maintenance, a series begins anew: its first value passes. So it does after a
+// restart, and where a reload changes the tests: what is remembered is memory,
+// of at most MaxSeries series.
+//
+// Rules act on suspect values and hold their state on bad ones: set fail above
+// anything that a real flood can do between two readings.
 package intake
 
 import (
-	"fmt"
 	"log/slog"
-	"slices"
-	"sort"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,8 +104,10 @@ type Known struct {
 // An Intake implements telemetry.Intake.
 type Intake struct {
 	opts    Options
-	known   atomic.Pointer[Known]
+	known   atomic.Pointer[world]
+	periods atomic.Pointer[map[string][]telemetry.Period]
 	metrics metrics
+	tracks  *tracks
 	total   atomic.Uint64
 
 	mu      sync.Mutex
@@ -97,16 +123,25 @@ type stamp struct{ last, high int64 }
 
 // New makes an Intake.
 func New(o Options) *Intake {
-	in := &Intake{opts: o, metrics: newMetrics(o.Registerer), stamps: map[series]stamp{}, unknown: map[string]int{}, heard: map[string]*Heard{}}
-	in.known.Store(&o.Known)
+	in := &Intake{
+		opts: o, metrics: newMetrics(o.Registerer), tracks: newTracks(),
+		stamps: map[series]stamp{}, unknown: map[string]int{}, heard: map[string]*Heard{},
+	}
+	in.known.Store(newWorld(o.Known, nil))
+	in.SetPeriods(nil)
 	return in
 }
 
-// SetKnown replaces the catalogue and the registry.
-func (in *Intake) SetKnown(k Known) { in.known.Store(&k) }
+// SetKnown replaces the catalogue and the registry. What the tests of quality
+// remember begins anew where the tests have changed. It is not called twice at a
+// time.
+func (in *Intake) SetKnown(k Known) { in.known.Store(newWorld(k, in.known.Load())) }
+
+// SetPeriods replaces the periods of maintenance and calibration, by device.
+func (in *Intake) SetPeriods(p map[string][]telemetry.Period) { in.periods.Store(&p) }
 
 // Known returns the catalogue and the registry in force.
-func (in *Intake) Known() Known { return *in.known.Load() }
+func (in *Intake) Known() Known { return in.known.Load().Known }
 
 // Total returns how many readings were accepted since the start.
 func (in *Intake) Total() uint64 { return in.total.Load() }
@@ -114,12 +149,13 @@ func (in *Intake) Total() uint64 { return in.total.Load() }
 // Accept implements telemetry.Intake.
 func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(error)) {
 	receipt, set := in.opts.Clock.Wall()
-	known := in.known.Load()
+	known, periods := in.known.Load(), *in.periods.Load()
 	good := readings[:0]
 	var letters []telemetry.DeadLetter
+	var failures []failure
 	for i := range readings {
 		r := &readings[i]
-		if reason, detail := in.check(known, r); reason != "" {
+		if reason, detail := in.check(&known.Known, r); reason != "" {
 			letters = append(letters, in.letter(source, receipt, r, reason, detail))
 			continue
 		}
@@ -128,11 +164,12 @@ func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(
 		} else {
 			r.Site = r.Device
 		}
+		r.Source = source
 		in.stamp(r, receipt, set)
-		in.judge(known, r)
+		failures = in.judge(known, r, periods[r.Device], failures)
 		good = append(good, *r)
 	}
-	in.note(source, good, receipt)
+	in.note(source, good, failures, receipt)
 	switch {
 	case len(letters) == 0:
 		in.opts.Readings.AppendAsync(good, done)
@@ -182,7 +219,7 @@ func (in *Intake) letter(source string, at time.Time, r *telemetry.Reading, reas
 	in.metrics.setAside(source, reason)
 	return telemetry.DeadLetter{
 		At: at, Source: source, Device: r.Device, Place: r.Device + "/" + r.Kind,
-		Reason: reason, Detail: detail, Bytes: fmt.Appendf(nil, "%+v", r.Values),
+		Reason: reason, Detail: detail, Bytes: asideOf(r),
 	}.Trim()
 }
 
@@ -217,10 +254,7 @@ func deviceTime(t time.Time) string {
 // arrival returns the arrival stamp for a reading received at now (Unix ns) and
 // whether it is behind an earlier one of its series.
 func (in *Intake) arrival(r *telemetry.Reading, now int64) (at int64, behind bool) {
-	key := series{device: r.Device, kind: r.Kind}
-	for _, t := range r.Tags {
-		key.tags += t.Key + "=" + t.Value + ","
-	}
+	key := seriesOf(r)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s, ok := in.stamps[key]
@@ -238,43 +272,6 @@ func (in *Intake) arrival(r *telemetry.Reading, now int64) (at int64, behind boo
 	return now, now < s.high
 }
 
-// judge marks the values that lie outside the range of their kind, and those
-// that are a word where the kind has a number: they are kept as words, and rules
-// do not see them as numbers. A word that only writes a number, as in "3.70", is
-// that number.
-func (in *Intake) judge(known *Known, r *telemetry.Reading) {
-	kind := known.Kinds.Kind(r.Kind)
-	for i := range r.Values {
-		v := &r.Values[i]
-		if q := quantity(kind, v.Name); q != nil && !q.Words {
-			if v.Text != "" {
-				in.wordForNumber(v)
-			}
-			if v.Text == "" && !q.InRange(v.Number) {
-				v.Quality = telemetry.Bad
-				in.metrics.outOfRange.Inc()
-			}
-		}
-		r.Quality = max(r.Quality, v.Quality)
-	}
-}
-
-func quantity(kind *telemetry.Kind, name string) *telemetry.Quantity {
-	if kind == nil {
-		return nil
-	}
-	return kind.Quantity(name)
-}
-
-func (in *Intake) wordForNumber(v *telemetry.Value) {
-	if f, err := strconv.ParseFloat(strings.TrimSpace(v.Text), 64); err == nil && telemetry.Finite(f) {
-		v.Number, v.Text = f, ""
-		return
-	}
-	v.Quality = telemetry.Bad
-	in.metrics.words.Inc()
-}
-
 // seenUnknown counts a kind ("kind") or a value ("kind.value") that the
 // catalogue does not know, and tells of it once.
 func (in *Intake) seenUnknown(name string) {
@@ -287,132 +284,4 @@ func (in *Intake) seenUnknown(name string) {
 			in.opts.Logger.Info("unknown to the catalogue, stored all the same", "name", name)
 		}
 	}
-}
-
-// Heard is what was last heard of a device.
-type Heard struct {
-	Device  string
-	At      time.Time // of receipt
-	Source  string
-	Quality telemetry.Quality
-	Count   uint64
-	Up      *bool    // the newest link reading
-	Latest  []Latest // by kind
-}
-
-// Latest is the reading of a kind that was received last.
-type Latest struct {
-	Kind   string
-	Time   time.Time
-	Values []telemetry.Value
-}
-
-// Bounds of what is remembered for the list of devices.
-const (
-	MaxHeard       = 50_000 // devices
-	maxHeardKinds  = 16     // of a device
-	maxHeardValues = 64     // of a kind
-	maxHeardWord   = 256    // bytes of a word
-)
-
-func (in *Intake) note(source string, readings []telemetry.Reading, at time.Time) {
-	in.metrics.accept(source, len(readings))
-	in.total.Add(uint64(len(readings)))
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for i := range readings {
-		r := &readings[i]
-		h := in.heard[r.Device]
-		if h == nil {
-			if len(in.heard) >= MaxHeard {
-				continue
-			}
-			h = &Heard{Device: r.Device}
-			in.heard[r.Device] = h
-		}
-		if r.Kind == telemetry.KindLink {
-			up, _ := r.Number("up")
-			is := up == 1
-			h.Up = &is
-			continue
-		}
-		h.At, h.Source, h.Quality = at, source, r.Quality
-		h.Count++
-		h.keep(r)
-	}
-}
-
-// keep remembers the reading as the latest of its kind, in the memory of the
-// one before it.
-func (h *Heard) keep(r *telemetry.Reading) {
-	i := sort.Search(len(h.Latest), func(i int) bool { return h.Latest[i].Kind >= r.Kind })
-	if i == len(h.Latest) || h.Latest[i].Kind != r.Kind {
-		if len(h.Latest) >= maxHeardKinds {
-			return
-		}
-		h.Latest = slices.Insert(h.Latest, i, Latest{Kind: r.Kind})
-	}
-	l := &h.Latest[i]
-	l.Time = r.Time
-	for i := range min(len(r.Values), maxHeardValues) {
-		v := r.Values[i]
-		if i == len(l.Values) {
-			l.Values = append(l.Values, telemetry.Value{})
-		}
-		// Names and words may be views of a payload: whoever keeps one would keep
-		// it all.
-		if l.Values[i].Name == v.Name {
-			v.Name = l.Values[i].Name
-		} else {
-			v.Name = strings.Clone(v.Name)
-		}
-		v.Text = strings.Clone(strings.ToValidUTF8(v.Text[:min(len(v.Text), maxHeardWord)], ""))
-		l.Values[i] = v
-	}
-	l.Values = l.Values[:min(len(r.Values), maxHeardValues)]
-}
-
-// Heard returns what was heard since the start, by device.
-func (in *Intake) Heard() map[string]Heard {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	out := make(map[string]Heard, len(in.heard))
-	for id, h := range in.heard {
-		out[id] = h.copy()
-	}
-	return out
-}
-
-func (h *Heard) copy() Heard {
-	c := *h
-	c.Latest = slices.Clone(h.Latest)
-	for i := range c.Latest {
-		c.Latest[i].Values = slices.Clone(c.Latest[i].Values)
-	}
-	return c
-}
-
-// HeardOf returns what was heard of one device since the start.
-func (in *Intake) HeardOf(device string) (Heard, bool) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	h, ok := in.heard[device]
-	if !ok {
-		return Heard{}, false
-	}
-	return h.copy(), true
-}
-
-// HeardSince counts the devices of which a reading of the kind was received
-// after that time.
-func (in *Intake) HeardSince(kind string, after time.Time) int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	n := 0
-	for _, h := range in.heard {
-		if h.At.After(after) && slices.ContainsFunc(h.Latest, func(l Latest) bool { return l.Kind == kind }) {
-			n++
-		}
-	}
-	return n
 }

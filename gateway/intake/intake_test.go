@@ -290,6 +290,22 @@ func BenchmarkAccept(b *testing.B) {
 	}
 }
 
+// BenchmarkAcceptTested is BenchmarkAccept with every test of quality.
+func BenchmarkAcceptTested(b *testing.B) {
+	in := judged(b, &telemetry.Tests{
+		GrossRange: &telemetry.GrossRange{Fail: span(-2, 30)}, Spike: &telemetry.Spike{Suspect: 1, Fail: 5},
+		RateOfChange: &telemetry.RateOfChange{Suspect: 0.1}, FlatLine: &telemetry.FlatLine{Suspect: telemetry.Duration(time.Hour)},
+	}, telemetry.Device{})
+	in.Intake.opts.Readings = discard{}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		in.clock.at = in.clock.at.Add(time.Microsecond)
+		r := river(float64(i % 5))
+		r.Kind = "gauge"
+		in.Accept("bench", []telemetry.Reading{r}, nil)
+	}
+}
+
 type discard struct{}
 
 func (discard) AppendAsync([]telemetry.Reading, func(error)) {}

@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"haidang/gateway/telemetry"
 )
 
 type metrics struct {
@@ -14,13 +16,14 @@ type metrics struct {
 	outOfRange prometheus.Counter
 	unknown    prometheus.Counter
 	words      prometheus.Counter
+	failures   [testCount][2]prometheus.Counter // by test: suspect, bad
 
 	sources *sync.Map // source -> prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
 	with := promauto.With(reg)
-	return metrics{
+	m := metrics{
 		accepted:   with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_readings_accepted_total", Help: "Readings handed to the log, by source."}, []string{"source"}),
 		aside:      with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_set_aside_total", Help: "Payloads, sentences and readings that could not be used, by source and reason; see the dead letters."}, []string{"source", "reason"}),
 		wrongTime:  with.NewCounter(prometheus.CounterOpts{Name: "haidang_wrong_device_time_total", Help: "Readings whose device time was before 2000 or more than a day ahead, stored at receipt time."}),
@@ -29,6 +32,23 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		unknown:    with.NewCounter(prometheus.CounterOpts{Name: "haidang_unknown_total", Help: "Kinds and values seen that the catalogue does not know, stored all the same."}),
 		sources:    &sync.Map{},
 	}
+	failures := with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_quality_failures_total", Help: "Values that did not pass a test of quality that their kind or device asks for, by test and the quality they got."}, []string{"test", "quality"})
+	for t := grossRange; t < testCount; t++ {
+		m.failures[t] = [2]prometheus.Counter{
+			failures.WithLabelValues(testNames[t], telemetry.Suspect.String()),
+			failures.WithLabelValues(testNames[t], telemetry.Bad.String()),
+		}
+	}
+	return m
+}
+
+// failed counts a value that did not pass.
+func (m *metrics) failed(t test, q telemetry.Quality) {
+	severity := 0
+	if q == telemetry.Bad {
+		severity = 1
+	}
+	m.failures[t][severity].Inc()
 }
 
 func (m *metrics) accept(source string, n int) {

@@ -17,6 +17,8 @@ type Frame[T any] struct {
 	Count    int       // how many
 
 	controls int
+	sources  string // the header
+	name     func(records []T, sources string) error
 	decode   func(dst []T, lines []byte) ([]T, error)
 	records  []T
 }
@@ -30,6 +32,9 @@ func (f *Frame[T]) Records() ([]T, error) {
 	records, err := f.decode(make([]T, 0, f.Count), f.Lines)
 	if err == nil && len(records) != f.Count {
 		err = fmt.Errorf("it has %d records, its header says %d", len(records), f.Count)
+	}
+	if err == nil && f.sources != "" && f.name != nil {
+		err = f.name(records, f.sources)
 	}
 	if err != nil {
 		return nil, &DamagedFrame{Seq: f.Seq, Err: err}

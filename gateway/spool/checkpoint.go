@@ -3,6 +3,8 @@ package spool
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,15 +40,41 @@ func (s *Spool) LoadCheckpoint(ctx context.Context, name string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	blob, err := objects.GetBytes(ctx, name)
+	object, err := objects.GetInfo(ctx, name)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
 	}
-	if blob == nil {
-		blob = []byte{}
+	blob, err := s.pieces(ctx, object)
+	if err != nil {
+		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+	}
+	return blob, nil
+}
+
+// pieces joins the pieces of a checkpoint. Each is asked for by itself: the
+// client's own way is a cursor, which waits in vain for a piece that the disk
+// has lost.
+func (s *Spool) pieces(ctx context.Context, object *jetstream.ObjectInfo) ([]byte, error) {
+	stream, err := s.current().append.Stream(ctx, "OBJ_"+bucketObjects)
+	if err != nil {
+		return nil, fmt.Errorf("open the checkpoints: %w", err)
+	}
+	blob := make([]byte, 0, object.Size)
+	next := uint64(1)
+	for i := range object.Chunks {
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(checkpointSubject+object.NUID))
+		if err != nil {
+			return nil, fmt.Errorf("read piece %d of %d: %w", i+1, object.Chunks, err)
+		}
+		blob = append(blob, m.Data...)
+		next = m.Sequence + 1
+	}
+	sum := sha256.Sum256(blob)
+	if digest := "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:]); digest != object.Digest {
+		return nil, fmt.Errorf("it is damaged: its SHA-256 is %s instead of %s", digest, object.Digest)
 	}
 	return blob, nil
 }

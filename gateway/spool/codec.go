@@ -17,6 +17,10 @@ type codec[T any] struct {
 	decoder func() func(dst []T, lines []byte) ([]T, error)
 	device  func(record *T) string
 	control func(record *T) bool // may be nil
+
+	// Who delivered a record is not in its line; both may be nil.
+	source  func(record *T) string
+	sources func(records []T, header string) error
 }
 
 func readingCodec() codec[telemetry.Reading] {
@@ -27,6 +31,8 @@ func readingCodec() codec[telemetry.Reading] {
 		},
 		device:  func(r *telemetry.Reading) string { return r.Device },
 		control: (*telemetry.Reading).Control,
+		source:  func(r *telemetry.Reading) string { return r.Source },
+		sources: nameSources,
 	}
 }
 

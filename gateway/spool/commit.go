@@ -53,6 +53,7 @@ type pending struct {
 	lines    []byte
 	count    int // lines
 	controls int // lines of the log's own kinds
+	runs     []run
 	tickets  []ticket
 	born     time.Time // when its first record came
 	at       time.Time // receipt time that AppendAt gave; zero: the clock's
@@ -60,6 +61,7 @@ type pending struct {
 	seq      uint64 // its place; a guess until it is on disk
 	received time.Time
 	header   string
+	sources  string // header
 	id       string // in a cluster
 }
 
@@ -93,7 +95,7 @@ func newCore(s *Spool, name, stream string) *core {
 
 // enqueue puts lines behind those that are queued, in frames of that receipt
 // time (zero: the clock's). It copies them.
-func (c *core) enqueue(ctx context.Context, at time.Time, lines []byte, count, controls int, done func(error)) {
+func (c *core) enqueue(ctx context.Context, at time.Time, lines []byte, runs []run, count, controls int, done func(error)) {
 	if c.lowDisk.Load() {
 		c.metrics.refusedDisk.Add(float64(count))
 		c.refuse(c.diskFull(), done)
@@ -125,6 +127,7 @@ func (c *core) enqueue(ctx context.Context, at time.Time, lines []byte, count, c
 		f := c.tail(len(head), at)
 		f.lines = append(f.lines, head...)
 		f.count += n
+		f.runs, runs = takeRuns(f.runs, runs, n)
 		if len(tail) == 0 {
 			f.controls += controls
 			f.tickets = append(f.tickets, last)
@@ -229,6 +232,7 @@ func (c *core) stamp(f *pending) {
 	} else {
 		f.received = c.clock.given(f.at)
 	}
+	f.sources = writeRuns(f.runs)
 	f.header = fmt.Sprintf("%d %d %d %d", frameVersion, f.received.UnixNano(), f.count, f.controls)
 	if c.spool.config.URL != "" {
 		c.sent++
@@ -237,7 +241,11 @@ func (c *core) stamp(f *pending) {
 }
 
 func (c *core) message(f *pending) *nats.Msg {
-	return &nats.Msg{Subject: c.subject, Data: f.lines, Header: nats.Header{frameHeader: []string{f.header}}}
+	m := &nats.Msg{Subject: c.subject, Data: f.lines, Header: nats.Header{frameHeader: []string{f.header}}}
+	if f.sources != "" {
+		m.Header[sourcesHeader] = []string{f.sources}
+	}
+	return m
 }
 
 // condition keeps a frame from being stored twice or out of order: embedded, by

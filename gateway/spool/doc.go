@@ -45,7 +45,15 @@
 //	Haidang-Frame: 1 <receipt time, Unix ns> <lines> <lines of the log's own kinds>
 //
 // where 1 is the version. It is a header and not a first line because the
-// payload then needs no cutting on its way to the store. Every frame is synced
+// payload then needs no cutting on its way to the store. A second header tells
+// which source delivered the readings, in their order, so that a warning can say
+// where what it saw came from; the lines, and so the store, have nothing of it:
+//
+//	Haidang-Sources: broker*12 modbus.line-1*3 #1*4
+//
+// are 12 readings of the broker, 3 of a line, and 4 of the first name again. The
+// header is of at most 8 KiB; of readings beyond it the source is not known, nor
+// is it of frames without the header. Every frame is synced
 // (SyncAlways): with JetStream's default of two minutes a power cut loses
 // acknowledged records.
 package spool

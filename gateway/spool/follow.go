@@ -184,8 +184,16 @@ func (f *follower[T]) take(ctx context.Context, raws <-chan raw) (*Batch[T], err
 			f.held = &r
 			return batch, nil
 		}
+		if r.gone && len(batch.Frames) > 0 {
+			f.held = &r // the position may not pass the batch
+			return batch, nil
+		}
 		if err := f.notice(ctx, &r); err != nil {
 			return nil, err
+		}
+		if r.gone {
+			f.pass(r.seq)
+			continue
 		}
 		if r.err != nil {
 			if err := f.setFrameAside(ctx, r.seq, r.lines, r.err); err != nil {
@@ -196,6 +204,7 @@ func (f *follower[T]) take(ctx context.Context, raws <-chan raw) (*Batch[T], err
 		size += len(r.lines)
 		batch.Frames = append(batch.Frames, Frame[T]{
 			Seq: r.seq, Received: r.received, Lines: r.lines, Count: r.count, controls: r.controls, decode: f.decode,
+			sources: r.sources, name: f.log.codec.sources,
 		})
 		if len(batch.Frames) >= f.options.MaxFrames {
 			return batch, nil
@@ -227,18 +236,33 @@ func (f *follower[T]) next(ctx context.Context, raws <-chan raw, wait bool) (raw
 
 // notice looks for a gap before the frame.
 func (f *follower[T]) notice(ctx context.Context, r *raw) error {
-	first := f.expected
+	first, behind := f.expected, r.seq // behind the gap
+	if r.gone {
+		behind++
+	}
 	f.expected = r.seq + 1
-	if first == 0 || r.seq <= first {
+	if first == 0 || behind <= first {
 		return nil
 	}
-	n := r.seq - first
+	n := behind - first
 	f.metrics.dropped.Add(float64(n))
 	return f.mention(ctx, telemetry.DeadLetter{
-		Place:  fmt.Sprintf("%s %d-%d", f.log.core.name, first, r.seq-1),
+		Place:  fmt.Sprintf("%s %d-%d", f.log.core.name, first, behind-1),
 		Reason: "gap",
 		Detail: fmt.Sprintf("%d frames were gone before %s had read them", n, f.options.label()),
 	})
+}
+
+// pass moves the position over frames that are gone.
+func (f *follower[T]) pass(seq uint64) {
+	key := followerKey{f.log.core.name, f.options.Name}
+	switch {
+	case f.options.Name == "":
+	case f.options.Manual:
+		f.log.core.spool.positions.take(key, seq, 0)
+	default:
+		f.log.core.spool.positions.move(key, seq, 0)
+	}
 }
 
 // deliver gives the batch to accept until it is taken.

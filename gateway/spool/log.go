@@ -14,11 +14,19 @@ import (
 type Log[T any] struct {
 	core  *core
 	codec codec[T]
-	lines sync.Pool // *[]byte: where producers encode
+	lines sync.Pool // *encoded: where producers encode
+}
+
+// encoded is what a call has made of its records.
+type encoded struct {
+	lines    []byte
+	runs     []run // of their sources
+	controls int
+	refused  []telemetry.RejectedRecord
 }
 
 func newLog[T any](c *core, codec codec[T]) *Log[T] {
-	return &Log[T]{core: c, codec: codec, lines: sync.Pool{New: func() any { return new([]byte) }}}
+	return &Log[T]{core: c, codec: codec, lines: sync.Pool{New: func() any { return new(encoded) }}}
 }
 
 // Append writes the records, in order, and returns when they are on disk. It
@@ -61,37 +69,39 @@ func (l *Log[T]) append(ctx context.Context, at time.Time, records []T, done fun
 	if done == nil {
 		done = func(error) {}
 	}
-	buf := l.lines.Get().(*[]byte)
-	lines, controls, refused := l.encode((*buf)[:0], records)
-	if len(refused) > 0 {
-		l.core.refuse(&telemetry.Rejection{Records: refused}, done)
+	e := l.lines.Get().(*encoded)
+	l.encode(e, records)
+	if len(e.refused) > 0 {
+		l.core.refuse(&telemetry.Rejection{Records: e.refused}, done)
 	} else {
-		l.core.enqueue(ctx, at, lines, len(records), controls, done)
+		l.core.enqueue(ctx, at, e.lines, e.runs, len(records), e.controls, done)
 	}
-	if cap(lines) <= 2*MaxFrameBytes { // a giant is not kept for the small ones
-		*buf = lines
-		l.lines.Put(buf)
+	if cap(e.lines) <= 2*MaxFrameBytes { // a giant is not kept for the small ones
+		l.lines.Put(e)
 	}
 }
 
-func (l *Log[T]) encode(lines []byte, records []T) (_ []byte, controls int, refused []telemetry.RejectedRecord) {
+func (l *Log[T]) encode(e *encoded, records []T) {
+	*e = encoded{lines: e.lines[:0], runs: e.runs[:0]}
 	for i := range records {
-		before := len(lines)
-		longer, err := l.codec.encode(lines, &records[i])
+		before := len(e.lines)
+		longer, err := l.codec.encode(e.lines, &records[i])
 		if n := len(longer) - before; err == nil && n > MaxFrameBytes {
 			err = fmt.Errorf("its line has %d bytes, more than the %d of a frame", n, MaxFrameBytes)
 		}
 		if err != nil {
-			refused = append(refused, telemetry.RejectedRecord{Index: i, Reason: "unwritable", Detail: err.Error()})
-			lines = longer[:before]
+			e.refused = append(e.refused, telemetry.RejectedRecord{Index: i, Reason: "unwritable", Detail: err.Error()})
+			e.lines = longer[:before]
 			continue
 		}
-		lines = longer
+		e.lines = longer
 		if l.codec.control != nil && l.codec.control(&records[i]) {
-			controls++
+			e.controls++
+		}
+		if l.codec.source != nil {
+			e.runs = addRun(e.runs, l.codec.source(&records[i]), 1)
 		}
 	}
-	return lines, controls, refused
 }
 
 // Last returns the sequence of the newest frame on disk, 0 before the first.

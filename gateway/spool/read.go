@@ -27,6 +27,7 @@ type raw struct {
 	seq   uint64
 	lines []byte
 	err   error // the header cannot be read
+	gone  bool  // there is no frame up to seq, though there was one
 }
 
 // read sends the frames from the sequence from on, in order, until ctx ends.
@@ -56,10 +57,18 @@ func (c *core) read(ctx context.Context, from uint64, to chan<- raw) {
 // readThrough reads with one cursor until something goes wrong and returns the
 // sequence to go on from. The cursor is JetStream's: without acknowledgements,
 // in memory, so it costs no writes; the position is ours.
+//
+// What a damaged disk has taken off the end of the log is told by a raw that is
+// gone: otherwise its reader would wait for it until something else comes.
 func (c *core) readThrough(ctx context.Context, link *link, from uint64, to chan<- raw) (uint64, error) {
+	end := c.last.Load() // before the cursor, so that what it has not pending is not there
 	cursor, err := c.cursor(ctx, link, from)
 	if err != nil {
 		return from, err
+	}
+	if cursor.CachedInfo().NumPending == 0 && from <= end {
+		defer c.drop(link, cursor)
+		return c.tellGone(ctx, from, end, to)
 	}
 	it, err := cursor.Messages(
 		jetstream.PullMaxMessagesWithBytesLimit(aheadFrames, aheadBytes),
@@ -90,10 +99,20 @@ func (c *core) readThrough(ctx context.Context, link *link, from uint64, to chan
 			return from, err
 		}
 		from = r.seq + 1
+		if meta.NumPending == 0 && from <= end {
+			return c.tellGone(ctx, from, end, to)
+		}
 		if parked {
 			return from, nil // JetStream may have forgotten the cursor meanwhile
 		}
 	}
+}
+
+func (c *core) tellGone(ctx context.Context, from, end uint64, to chan<- raw) (uint64, error) {
+	if _, err := hand(ctx, raw{seq: end, gone: true}, to); err != nil {
+		return from, err
+	}
+	return end + 1, nil
 }
 
 // hand sends the frame and tells whether that took long.

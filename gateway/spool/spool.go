@@ -103,9 +103,14 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 		}
 	}
 	s.metrics = newMetrics(o.Registerer)
+	var before map[string][]placed
+	if o.Config.URL == "" {
+		before = survey(o.Dir)
+	}
 	if s.link, err = s.openLink(ctx); err != nil {
 		return nil, err
 	}
+	damage := cuts(before)
 	if err := s.openLogs(ctx); err != nil {
 		return nil, err
 	}
@@ -123,6 +128,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	}
 	s.upkeep.Go(s.positions.keep)
 	s.upkeep.Go(s.room.watch)
+	s.tellCuts(damage)
 	return s, nil
 }
 

@@ -23,6 +23,7 @@ type frameHead struct {
 	received time.Time
 	count    int // lines
 	controls int // lines of the log's own kinds, at most
+	sources  string
 }
 
 func parseHead(h nats.Header) (frameHead, error) {
@@ -37,7 +38,7 @@ func parseHead(h nats.Header) (frameHead, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return frameHead{}, fmt.Errorf("header %s: %w", frameHeader, err)
 	}
-	return frameHead{received: time.Unix(0, ns).UTC(), count: count, controls: controls}, nil
+	return frameHead{received: time.Unix(0, ns).UTC(), count: count, controls: controls, sources: h.Get(sourcesHeader)}, nil
 }
 
 // A logClock gives receipt times: those of the clock, but never decreasing.
@@ -113,9 +114,12 @@ func (c *core) open(ctx context.Context) error {
 	if state.Msgs == 0 {
 		return nil
 	}
-	// The newest frame may have gone by its age: then log time begins anew.
+	// The newest frame may have gone by its age, or the disk may have lost it: then
+	// log time goes on from when it was written.
 	m, err := stream.GetMsg(ctx, state.LastSeq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		c.clock.last = state.LastTime.UTC()
+		c.lastReceived.Store(state.LastTime.UnixNano())
 		return nil
 	}
 	if err != nil {

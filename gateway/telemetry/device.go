@@ -20,6 +20,11 @@ type Device struct {
 	// Facts are numbers, words and truths that rules read as device.<name>,
 	// such as alarm2_m.
 	Facts map[string]any `json:"facts,omitempty" yaml:"facts"`
+	// Quality are the tests of its values, by value or kind.value, test by test
+	// instead of those of the kind.
+	Quality map[string]Tests `json:"quality,omitempty" yaml:"quality"`
+	// Calibration corrects its values, by value or kind.value.
+	Calibration map[string]Calibration `json:"calibration,omitempty" yaml:"calibration"`
 }
 
 // Fact returns the fact called name: of Facts, or one of id, name, site, owner,
@@ -143,7 +148,7 @@ func (d *Device) validate(kinds *Catalogue) []Fault {
 			faults = append(faults, Faultf("facts."+name, "fact %s is not a number, a word, true or false", name))
 		}
 	}
-	return faults
+	return append(faults, d.validateTests(kinds)...)
 }
 
 // Device returns the device with this id, or nil when it is not registered.

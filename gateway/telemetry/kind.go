@@ -21,6 +21,9 @@ type Quantity struct {
 	Max   *float64 `json:"max,omitempty" yaml:"max,omitempty"`     // above it a value is bad
 	Words bool     `json:"words,omitempty" yaml:"words,omitempty"` // the value is a word, not a number
 	Title Text     `json:"title" yaml:"title"`
+
+	// Quality are the tests that hold for every device that has none of its own.
+	Quality *Tests `json:"quality,omitempty" yaml:"quality,omitempty"`
 }
 
 // InRange reports whether number lies within the quantity's plausible range.
@@ -88,6 +91,12 @@ func (k *Kind) validate() []Fault {
 		seen[q.Name] = true
 		if q.Min != nil && q.Max != nil && *q.Min > *q.Max {
 			faults = append(faults, Faultf(at+".min", "min %v is above max %v", *q.Min, *q.Max))
+		}
+		if q.Quality != nil {
+			faults = append(faults, Under(at+".quality", q.Quality.Validate())...)
+			if q.Words {
+				faults = append(faults, Faultf(at+".quality", "%q is a word; only numbers are tested", q.Name))
+			}
 		}
 	}
 	return faults

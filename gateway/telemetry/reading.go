@@ -44,6 +44,10 @@ type Reading struct {
 	Quality Quality // the worst of the reading
 	Values  []Value
 	Tags    []Tag // up to MaxTags extra tags, sorted by key
+
+	// Source is what delivered the reading, such as broker or modbus.line-1. The
+	// gateway fills it; the log keeps it beside the lines, the store does not.
+	Source string
 }
 
 // A Value is a named number or word of a Reading.

@@ -88,9 +88,16 @@ type Warning struct {
 	Expression  string             `json:"expression,omitempty"`
 	Quality     map[string]Quality `json:"quality,omitempty"`
 
+	// What delivered the newest reading of the rule's kind from the device, and of
+	// the other kinds that the rule names. Empty where that is not known, as of
+	// readings from the store.
+	Source  string            `json:"source,omitempty"`
+	Sources map[string]string `json:"sources,omitempty"` // by kind
+
 	Flapping bool `json:"flapping,omitempty"` // it changed too often, and stays as it is until it is quiet
 	Latch    bool `json:"latch,omitempty"`    // it stands until it is acknowledged
 	Shadow   bool `json:"shadow,omitempty"`   // of a rule on trial: for nobody
+	Exercise bool `json:"exercise,omitempty"` // of a drill: every text says so, and nothing public is told
 }
 
 // Key is the idempotency key of the transition: id/n.
