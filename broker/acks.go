@@ -43,7 +43,7 @@ func (c *connection) expect(p pendingAck) (uint64, bool) {
 	a := &c.acks
 	for {
 		a.mu.Lock()
-		if a.refusal == nil && a.tail-a.head < maxPending {
+		if a.refusal == nil && a.tail-a.head < uint64(c.pending) {
 			break
 		}
 		a.mu.Unlock()
@@ -149,7 +149,7 @@ func (c *connection) flush() {
 		if !more {
 			return
 		}
-		if _, err := c.Write(c.acks.out); err == nil {
+		if err := c.writeNow(c.acks.out); err == nil {
 			c.broker.metrics.acks.Add(float64(len(c.acks.out) / 4))
 		}
 		for i, f := range c.acks.forwards {

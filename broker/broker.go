@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,11 +32,19 @@ type Broker struct {
 
 	budget        *semaphore.Weighted // maxPendingBytes
 	subscriptions atomic.Uint64       // changes with every subscription
+	sequence      atomic.Int64        // of publications
 	sessions      sessions
+	usages        usages
+	pace          *pace         // of all clients; nil: no bound
+	waiting       chan struct{} // one for each wrong secret that waits for its answer
 	retained      retention
 	links         links
 	forwarder     forwarder
 
+	gate        *gate // of TLS handshakes
+	accounts    Accounts
+	tls         *tls.Config // of the TLS listener; nil: from the files of the configuration
+	wss         *tls.Config // of the WebSocket listener, likewise
 	mu          sync.Mutex
 	connections map[*connection]struct{}
 	goroutines  sync.WaitGroup // that serve connections
@@ -46,25 +55,53 @@ type Broker struct {
 	refusePause    time.Duration
 }
 
+// An Option is something that a broker can have besides.
+type Option func(*Broker)
+
+// WithAccounts makes the broker ask who clients are. Without it everybody may do
+// everything, and New refuses listeners beyond loopback.
+func WithAccounts(a Accounts) Option { return func(b *Broker) { b.accounts = a } }
+
+// WithTLS gives the TLS listener and that of WebSocket their certificates, which
+// may change at any time; nil leaves a listener those of its files.
+func WithTLS(listener, websocket *tls.Config) Option {
+	return func(b *Broker) { b.tls, b.wss = listener, websocket }
+}
+
 // New makes a broker that hands what it receives to intake, and binds its
 // listeners: an address that is in use is an error here. The configuration
 // must be valid. Clients are served by Run, which also closes the listeners;
 // whoever does not call Run calls Close.
-func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger) (*Broker, error) {
+func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger *slog.Logger, options ...Option) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, intake: intake, logger: logger, metrics: newMetrics(reg),
 		budget:         semaphore.NewWeighted(maxPendingBytes),
 		sessions:       sessions{byID: map[string]*session{}},
-		retained:       retention{sizes: map[string]int{}},
+		usages:         usages{byName: map[string]*usage{}},
+		pace:           newPace(cfg.Limits.MessagesPerS, cfg.Limits.BytesPerS),
+		waiting:        make(chan struct{}, maxWaiting),
+		retained:       retention{topics: map[string]kept{}, owned: map[string]int{}, most: cfg.Limits.Retained, mostBytes: int(cfg.Limits.RetainedBytes)},
 		links:          links{carriers: map[string]int{}},
 		forwarder:      forwarder{queue: make(chan *forward, maxForwards)},
 		connections:    map[*connection]struct{}{},
+		gate:           newGate(),
 		connectTimeout: connectTimeout,
 		refusePause:    refusePause,
 	}
 	b.subscriptions.Store(1)
+	b.sessions.count = func(account string, n int) { b.usages.change(account, 0, n) }
+	b.sessions.revoke = b.revoke
+	for _, option := range options {
+		option(b)
+	}
+	if b.accounts == nil {
+		if faults := cfg.Exposed(); len(faults) > 0 {
+			return nil, fmt.Errorf("broker.%s", faults[0])
+		}
+		b.accounts = nobodysBroker{telemetry.Anyone(context.Background())}
+	}
 	b.server = mqtt.New(&mqtt.Options{
-		Capabilities: capabilities(cfg.MaxClients),
+		Capabilities: capabilities(&cfg),
 		// What mochi logs of clients comes with their payloads; what matters of
 		// it is counted or logged here.
 		Logger:                  slog.New(slog.DiscardHandler),
@@ -87,12 +124,12 @@ func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger 
 }
 
 // capabilities are what mochi may do, for a machine with 512 MB.
-func capabilities(maxClients int) *mqtt.Capabilities {
+func capabilities(cfg *Config) *mqtt.Capabilities {
 	c := mqtt.NewDefaultServerCapabilities()
-	c.MaximumClients = int64(maxClients)
-	c.MaximumPacketSize = maxPacketBytes // 0 would let five bytes allocate 256 MB
-	c.MaximumClientWritesPending = maxQueued
-	c.MaximumInflight = maxInflight
+	c.MaximumClients = int64(cfg.MaxClients)
+	c.MaximumPacketSize = uint32(cfg.Limits.PacketBytes) // 0 would let five bytes allocate 256 MB
+	c.MaximumClientWritesPending = int32(cfg.Limits.Queue)
+	c.MaximumInflight = uint16(cfg.Limits.Inflight)
 	c.ReceiveMaximum = maxPending
 	c.TopicAliasMaximum = 256
 	c.MaximumSessionExpiryInterval = uint32(sessionExpiry / time.Second)
@@ -236,6 +273,7 @@ func (b *Broker) serve(key string, conn net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(b.connectTimeout))
 	err := b.server.EstablishConnection(key, c)
 	reason, cause := c.endReason(err)
+	c.part(err)
 	b.metrics.disconnects.WithLabelValues(reason).Inc()
 	b.unlink(c, cause)
 }
@@ -271,8 +309,11 @@ func (b *Broker) open(conn net.Conn) (*connection, bool) {
 
 // ended cleans up behind a connection, however it ended.
 func (b *Broker) ended(c *connection) {
-	_ = c.Close()
+	c.part(nil)
 	c.abandon()
+	if c.counted {
+		b.usages.change(c.account.Name, -1, 0)
+	}
 	b.unlink(c, errors.New("the connection was lost"))
 	b.mu.Lock()
 	delete(b.connections, c)
@@ -283,14 +324,15 @@ func (b *Broker) ended(c *connection) {
 // leave of it.
 func (b *Broker) leave(c *connection) {
 	cl := c.client
-	if cl == nil || c.session == nil {
+	s := c.session.Load()
+	if cl == nil || s == nil {
 		return
 	}
 	if now, ok := b.server.Clients.Get(cl.ID); ok && now == cl {
 		cl.ClearInflights()
 		b.server.UnsubscribeClient(cl)
 		b.server.Clients.Delete(cl.ID)
-		b.sessions.end(cl.ID, c.session)
+		b.sessions.end(cl.ID, s)
 	}
 }
 

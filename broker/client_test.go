@@ -43,8 +43,8 @@ func finish(t *testing.T, token paho.Token) {
 	}
 }
 
-// certificate writes a certificate for 127.0.0.1 and its key.
-func certificate(t *testing.T) (cert, key string) {
+// selfSigned writes a certificate for 127.0.0.1 and its key.
+func selfSigned(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -72,7 +72,7 @@ func certificate(t *testing.T) (cert, key string) {
 func TestPaho(t *testing.T) {
 	cfg := loopback()
 	cfg.TLS.Listen, cfg.Websocket.Listen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.TLS.Cert, cfg.TLS.Key = certificate(t)
+	cfg.TLS.Cert, cfg.TLS.Key = selfSigned(t)
 	h := newHouse(t, cfg)
 	for _, url := range []string{"tcp://" + h.Addr(), "ssl://" + h.TLSAddr(), "ws://" + h.WebsocketAddr()} {
 		t.Run(strings.SplitN(url, ":", 2)[0], func(t *testing.T) {

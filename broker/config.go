@@ -2,8 +2,11 @@ package broker
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +21,8 @@ type Config struct {
 	Websocket Websocket `yaml:"websocket"` // MQTT over WebSocket
 	Topics    []Mapping `yaml:"topics"`    // other topics that carry telemetry
 
-	MaxClients int `yaml:"max_clients"` // connections at a time
+	MaxClients int    `yaml:"max_clients"` // connections at a time
+	Limits     Limits `yaml:"limits"`
 }
 
 // TLS is the listener for MQTT over TLS.
@@ -26,12 +30,25 @@ type TLS struct {
 	Listen string `yaml:"listen"` // host:port; empty: none
 	Cert   string `yaml:"cert"`   // PEM file with the certificate chain
 	Key    string `yaml:"key"`    // PEM file with its key
+
+	// ClientCA is a PEM file of the authorities that sign certificates of devices;
+	// empty: devices present none.
+	ClientCA string `yaml:"client_ca"`
+	// Client is optional (default: a device comes with a certificate or with its
+	// secret) or required.
+	Client string `yaml:"client"`
 }
 
 // Websocket is the listener for MQTT over WebSocket (RFC 6455, subprotocol
-// mqtt, any path).
+// mqtt, any path), over TLS when there is a certificate.
 type Websocket struct {
 	Listen string `yaml:"listen"` // host:port; empty: none
+	Cert   string `yaml:"cert"`   // PEM file with the certificate chain; empty: no TLS
+	Key    string `yaml:"key"`    // PEM file with its key
+
+	// Origins are the web pages that may connect besides those of this machine,
+	// as https://map.example.vn; * is for all, which is safe with accounts only.
+	Origins []string `yaml:"origins"`
 }
 
 // A Mapping reads telemetry from topics that are laid out in another way.
@@ -44,12 +61,13 @@ type Mapping struct {
 
 // DefaultConfig is the configuration of a broker that nobody configured.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:1883", MaxClients: 2048}
+	return Config{Listen: "127.0.0.1:1883", MaxClients: 2048, Limits: DefaultLimits()}
 }
 
 // Bounds of the broker, for a machine with 512 MB.
 const (
 	maxPacketBytes  = 1 << 20   // a larger packet ends the connection
+	maxConnectBytes = 32 << 10  // a larger CONNECT does: nobody knows yet who sends it
 	maxPayloadBytes = 256 << 10 // a larger payload is set aside
 	maxPending      = 256       // unacknowledged messages of a connection
 	maxPendingBytes = 32 << 20  // of all connections
@@ -81,8 +99,12 @@ func (c *Config) Validate() []telemetry.Fault {
 	faults = append(faults, validateListen("tls.listen", c.TLS.Listen)...)
 	faults = append(faults, validateListen("websocket.listen", c.Websocket.Listen)...)
 	if c.TLS.Listen != "" {
-		faults = append(faults, c.TLS.validate()...)
+		faults = append(faults, telemetry.Under("tls", c.TLS.validate())...)
 	}
+	if w := c.Websocket; w.Listen != "" && (w.Cert != "" || w.Key != "") {
+		faults = append(faults, telemetry.Under("websocket", (&TLS{Cert: w.Cert, Key: w.Key}).validate())...)
+	}
+	faults = append(faults, telemetry.Under("limits", c.Limits.validate())...)
 	if c.MaxClients < 1 || c.MaxClients > 100_000 {
 		faults = append(faults, telemetry.Faultf("max_clients", "max_clients %d is not in 1..100000", c.MaxClients))
 	}
@@ -95,30 +117,75 @@ func (c *Config) Validate() []telemetry.Fault {
 func (t *TLS) validate() []telemetry.Fault {
 	switch {
 	case t.Cert == "":
-		return []telemetry.Fault{telemetry.Faultf("tls.cert", "the file of the certificate is missing")}
+		return []telemetry.Fault{telemetry.Faultf("cert", "the file of the certificate is missing")}
 	case t.Key == "":
-		return []telemetry.Fault{telemetry.Faultf("tls.key", "the file of the certificate's key is missing")}
+		return []telemetry.Fault{telemetry.Faultf("key", "the file of the certificate's key is missing")}
 	}
 	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
-		return []telemetry.Fault{telemetry.Faultf("tls.cert", "certificate %s with key %s cannot be used: %v", t.Cert, t.Key, err)}
+		return []telemetry.Fault{telemetry.Faultf("cert", "certificate %s with key %s cannot be used: %v", t.Cert, t.Key, err)}
+	}
+	switch {
+	case t.Client != "" && t.Client != "optional" && t.Client != "required":
+		return []telemetry.Fault{telemetry.Faultf("client", "client %q is not one of optional, required", t.Client)}
+	case t.Client != "" && t.ClientCA == "":
+		return []telemetry.Fault{telemetry.Faultf("client_ca", "the file of the authorities that sign certificates of devices is missing")}
+	case t.ClientCA != "":
+		text, err := os.ReadFile(t.ClientCA)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
+			err = errors.New("no certificate in PEM")
+		}
+		if err != nil {
+			return []telemetry.Fault{telemetry.Faultf("client_ca", "authorities %s cannot be used: %v", t.ClientCA, err)}
+		}
 	}
 	return nil
 }
 
-// validateListen checks an address. Until there are accounts anybody who
-// reaches the broker may publish, so it listens on loopback only.
+// Exposed returns a fault for each listener beyond loopback: what is wrong while
+// there are no accounts.
+func (c *Config) Exposed() []telemetry.Fault {
+	var faults []telemetry.Fault
+	for _, l := range []struct{ path, address string }{
+		{"listen", c.Listen}, {"tls.listen", c.TLS.Listen}, {"websocket.listen", c.Websocket.Listen},
+	} {
+		host, port, err := net.SplitHostPort(l.address)
+		if err != nil || onLoopback(host) {
+			continue
+		}
+		faults = append(faults, telemetry.Faultf(l.path, "address %q is not on loopback, and there are no accounts to protect it: make one with `haidang account add`, or use 127.0.0.1:%s", l.address, port))
+	}
+	return faults
+}
+
+// InClear returns the listeners beyond loopback on which secrets cross the
+// network unencrypted, by the path of their key.
+func (c *Config) InClear() []string {
+	var paths []string
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && !onLoopback(host) {
+		paths = append(paths, "listen")
+	}
+	if host, _, err := net.SplitHostPort(c.Websocket.Listen); err == nil && !onLoopback(host) && c.Websocket.Cert == "" {
+		paths = append(paths, "websocket.listen")
+	}
+	return paths
+}
+
+func onLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// validateListen checks an address.
 func validateListen(path, address string) []telemetry.Fault {
 	if address == "" {
 		return nil
 	}
-	host, port, err := net.SplitHostPort(address)
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return []telemetry.Fault{telemetry.Faultf(path, "address %q is not host:port, such as 127.0.0.1:1883", address)}
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return []telemetry.Fault{telemetry.Faultf(path, "port %q is not in 0..65535", port)}
-	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return []telemetry.Fault{telemetry.Faultf(path, "address %q is not on loopback, and there are no accounts to protect it: use 127.0.0.1:%d", address, n)}
 	}
 	return nil
 }

@@ -13,15 +13,18 @@ func TestValidate(t *testing.T) {
 		{"listen: localhost:1883", ""},
 		{"listen: '[::1]:1883'", ""},
 		{"listen: ''", "listen: no listener: give an address such as 127.0.0.1:1883"},
-		{"listen: 0.0.0.0:1883", "listen: address \"0.0.0.0:1883\" is not on loopback, and there are no accounts to protect it: use 127.0.0.1:1883"},
-		{"listen: ':1883'", "listen: address \":1883\" is not on loopback, and there are no accounts to protect it: use 127.0.0.1:1883"},
+		{"listen: 0.0.0.0:1883", "listen: address \"0.0.0.0:1883\" is not on loopback, and there are no accounts to protect it: make one with `haidang account add`, or use 127.0.0.1:1883"},
+		{"listen: ':1883'", "listen: address \":1883\" is not on loopback, and there are no accounts to protect it: make one with `haidang account add`, or use 127.0.0.1:1883"},
+		{"websocket: {listen: 192.168.1.2:8083}", "websocket.listen: address \"192.168.1.2:8083\" is not on loopback, and there are no accounts to protect it: make one with `haidang account add`, or use 127.0.0.1:8083"},
+		{"websocket: {listen: 127.0.0.1:8083, key: b}", "websocket.cert: the file of the certificate is missing"},
+		{"limits: {messages_per_s: -1, levels: 2, over_rate: kill}", "limits.messages_per_s: messages_per_s -1 is not in 0..10000000;limits.levels: levels 2 is not in 3..128;limits.over_rate: over_rate \"kill\" is not one of slow, disconnect"},
+		{"limits: {packet_bytes: 65536, queue: 10}", ""},
 		{"listen: 127.0.0.1", "listen: address \"127.0.0.1\" is not host:port, such as 127.0.0.1:1883"},
 		{"listen: 127.0.0.1:mqtt", "listen: port \"mqtt\" is not in 0..65535"},
 		{"max_clients: 0", "max_clients: max_clients 0 is not in 1..100000"},
 		{"tls: {listen: 127.0.0.1:8883}", "tls.cert: the file of the certificate is missing"},
 		{"tls: {listen: 127.0.0.1:8883, cert: a}", "tls.key: the file of the certificate's key is missing"},
 		{"tls: {listen: 127.0.0.1:8883, cert: a, key: b}", "tls.cert: certificate a with key b cannot be used: open a: no such file or directory"},
-		{"websocket: {listen: 192.168.1.2:8083}", "websocket.listen: address \"192.168.1.2:8083\" is not on loopback, and there are no accounts to protect it: use 127.0.0.1:8083"},
 		{"topics: [{topic: site/+/+/data, device: 2, kind: 3}]", ""},
 		{"topics: [{topic: 'plant/#', device: pump-1, kind: flow}]", ""},
 		{"topics: [{topic: tele/+, device: 2, format: influx}]", ""},
@@ -39,7 +42,7 @@ func TestValidate(t *testing.T) {
 			continue
 		}
 		var got []string
-		for _, f := range cfg.Validate() {
+		for _, f := range append(cfg.Validate(), cfg.Exposed()...) {
 			got = append(got, f.String())
 		}
 		if strings.Join(got, ";") != c.want {

@@ -7,11 +7,17 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"haidang/gateway/telemetry"
 )
+
+// longPast is a deadline that has passed.
+var longPast = time.Unix(1, 0)
 
 // A connection is a client's socket with all that belongs to it and not to
 // the client's session. mochi sees it as the net.Conn of the client.
@@ -31,15 +37,24 @@ type connection struct {
 	topic    string // the last topic and its route
 	last     *route
 	routes   map[string]*route
-	devices  map[string]struct{} // whose link this connection carries
-	session  *session
+	devices  map[string]struct{}     // whose link this connection carries
+	session  atomic.Pointer[session] // from CONNACK on
+	verdicts []packets.Code          // of the filters of the SUBSCRIBE at hand
+
+	account *telemetry.Account // from CONNECT on
+	counted bool               // among the connections of the account
+	pace    *pace              // of the account
+	frames  framer
+	parted  atomic.Bool // a DISCONNECT was sent, or another reason to send none
 
 	// window has a place for each message that an MQTT 5 client takes at a
 	// time (Receive Maximum); nil when it takes as many as we send.
 	window      chan struct{}
 	established chan struct{} // closed when pending messages of the session were sent again
 
-	acks acks
+	acks    acks
+	pending int // messages that may be unacknowledged, up to maxPending
+	out     outbox
 }
 
 func (b *Broker) newConnection(conn net.Conn) *connection {
@@ -55,30 +70,8 @@ func connectionOf(cl *mqtt.Client) *connection {
 	return c
 }
 
-// Write gives each write its own deadline, and ends the connection when one
-// fails: what follows a part of a packet is no MQTT any more.
-func (c *connection) Write(p []byte) (int, error) {
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	n, err := c.Conn.Write(p)
-	c.broker.metrics.sent.Add(float64(n))
-	if err != nil {
-		_ = c.Close()
-	}
-	return n, err
-}
-
 // SetDeadline is what mochi calls for the keep alive; writes have their own.
 func (c *connection) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
-
-// Close closes the socket and releases whoever waits on the connection.
-func (c *connection) Close() error {
-	err := net.ErrClosed
-	c.once.Do(func() {
-		c.end()
-		err = c.Conn.Close()
-	})
-	return err
-}
 
 // version5 reports whether the client speaks MQTT 5.
 func (c *connection) version5() bool { return c.client.Properties.ProtocolVersion == 5 }
@@ -105,6 +98,8 @@ func (c *connection) route(topic string) *route {
 	if r == nil {
 		r = newRoute(topic, c.broker.cfg.Topics)
 		r.counts = c.broker.metrics.families[r.family]
+		r.deep = c.broker.deep(topic)
+		r.denied = !c.account.MayPublish(topic) || r.device != "" && !c.account.Speaks(r.device)
 		if len(c.routes) < maxRoutes {
 			c.routes[topic] = r
 		}
@@ -132,14 +127,21 @@ func (c *connection) endReason(err error) (string, error) {
 			return "refused", errors.New("the log refuses readings")
 		case errors.Is(cause, packets.ErrNotAuthorized):
 			return "not_authorized", errors.New("the client published where it may not")
+		case errors.Is(cause, packets.ErrAdministrativeAction):
+			return "revoked", errors.New("the account was removed or changed")
+		case errors.Is(cause, packets.ErrMessageRateTooHigh):
+			return "rate", errors.New("the client published faster than it may")
 		}
 	}
 	code := packets.Code{}
+	if c.client != nil && errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(c.client.StopCause(), os.ErrDeadlineExceeded) {
+		err = net.ErrClosed // by us
+	}
 	switch {
 	case err == nil:
 		return "client", errors.New("the client disconnected")
 	case errors.Is(err, packets.ErrPacketTooLarge):
-		return "packet_too_large", errors.New("a packet of more than 1 MiB")
+		return "packet_too_large", errors.New("a packet of more than it may send")
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.client == nil:
 		return "no_connect", errors.New("no CONNECT in time")
 	case errors.Is(err, os.ErrDeadlineExceeded):

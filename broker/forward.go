@@ -55,11 +55,20 @@ func (b *Broker) runForwards(stop <-chan struct{}) {
 		case <-stop:
 			return
 		case f := <-b.forwarder.queue:
-			b.forwarder.bytes.Add(-int64(len(f.packet.Payload)))
-			local.ID = f.origin
-			if err := b.server.InjectPacket(local, f.packet); err != nil {
-				b.complain("telemetry not forwarded to subscribers", "topic", f.packet.TopicName, "error", err)
-			}
+			b.inject(local, f)
 		}
+	}
+}
+
+func (b *Broker) inject(local *mqtt.Client, f *forward) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.panicked(nil, "forward telemetry", p)
+		}
+	}()
+	b.forwarder.bytes.Add(-int64(len(f.packet.Payload)))
+	local.ID = f.origin
+	if err := b.server.InjectPacket(local, f.packet); err != nil {
+		b.complain("telemetry not forwarded to subscribers", "topic", f.packet.TopicName, "error", err)
 	}
 }

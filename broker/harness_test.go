@@ -182,12 +182,17 @@ func loopback() Config {
 
 func newHouse(t testing.TB, cfg Config, change ...func(*Broker)) *house {
 	t.Helper()
+	return newHouseWith(t, cfg, nil, change...)
+}
+
+func newHouseWith(t testing.TB, cfg Config, options []Option, change ...func(*Broker)) *house {
+	t.Helper()
 	h := &house{archive: newArchive(t), reg: prometheus.NewRegistry(), logs: &journal{}}
 	if faults := cfg.Validate(); len(faults) > 0 {
 		t.Fatal(faults)
 	}
 	var err error
-	if h.Broker, err = New(cfg, h.archive, h.reg, slog.New(slog.NewTextHandler(h.logs, nil))); err != nil {
+	if h.Broker, err = New(cfg, h.archive, h.reg, slog.New(slog.NewTextHandler(h.logs, nil)), options...); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range change {
@@ -246,9 +251,13 @@ type wire struct {
 	version byte
 }
 
-func (h *house) dial(t testing.TB) *wire {
+func (h *house) dial(t testing.TB) *wire { return h.dialFrom(t, 1) }
+
+// dialFrom comes from 127.0.0.host.
+func (h *house) dialFrom(t testing.TB, host byte) *wire {
 	t.Helper()
-	conn, err := net.Dial("tcp", h.Addr())
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, host)}}
+	conn, err := dialer.Dial("tcp", h.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,6 +276,7 @@ type hello struct {
 	willPayload    string
 	willDelay      uint32
 	willRetain     bool
+	user, secret   string
 	wantsCode      byte
 	wantsSession   bool
 }
@@ -281,7 +291,13 @@ func packet(first byte, body ...[]byte) []byte {
 // connect connects and reads CONNACK.
 func (h *house) connect(t testing.TB, o hello) *wire {
 	t.Helper()
-	w := h.dial(t)
+	return h.dial(t).connect(o)
+}
+
+// connect says CONNECT and reads CONNACK.
+func (w *wire) connect(o hello) *wire {
+	t := w.t
+	t.Helper()
 	if o.version == 0 {
 		o.version = 4
 	}
@@ -295,6 +311,12 @@ func (h *house) connect(t testing.TB, o hello) *wire {
 		if o.willRetain {
 			flags |= 0x20
 		}
+	}
+	if o.user != "" {
+		flags |= 0x80
+	}
+	if o.secret != "" {
+		flags |= 0x40
 	}
 	body := [][]byte{text("MQTT"), {o.version, flags, 0, 60}}
 	if o.version == 5 {
@@ -314,6 +336,12 @@ func (h *house) connect(t testing.TB, o hello) *wire {
 			body = append(body, append([]byte{byte(len(props))}, props...))
 		}
 		body = append(body, text(o.willTopic), text(o.willPayload))
+	}
+	if o.user != "" {
+		body = append(body, text(o.user))
+	}
+	if o.secret != "" {
+		body = append(body, text(o.secret))
 	}
 	w.send(packet(0x10, body...))
 	first, answer := w.packet()

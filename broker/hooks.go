@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -30,7 +32,7 @@ func (h *hooks) ID() string { return "haidang" }
 // Provides tells mochi which methods to call.
 func (h *hooks) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSubscribe, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnDisconnect, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped,
 		mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnPacketIDExhausted, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired,
 		mqtt.OnRetainedExpired:
@@ -57,42 +59,40 @@ func (b *Broker) panicked(cl *mqtt.Client, act string, p any) {
 	b.logger.Error("panic while serving an MQTT client", "act", act, "client", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
-// OnConnectAuthenticate lets everybody in: the listeners are on loopback.
+// OnConnectAuthenticate lets everybody in: OnConnect has asked already.
 func (h *hooks) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnACLCheck allows everything; OnPublish refuses what only this program may
-// publish, because here the QoS that the answer needs is not known.
+// OnACLCheck allows everything: OnPublish refuses what a client may not publish,
+// because here the QoS that the answer needs is not known, and OnSubscribe what
+// it may not read.
 func (h *hooks) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
 
-// OnConnect refuses a will where clients may not publish, and clients that
-// would make too many sessions.
+// OnConnect asks who the client is, and what it may have.
 func (h *hooks) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := connectionOf(cl)
 	c.client = cl
-	if will := &cl.Properties.Will; will.Flag != 0 {
-		level, _, _ := strings.Cut(will.TopicName, "/")
-		if level == warningsLevel || will.TopicName == "" || !mqtt.IsValidFilter(will.TopicName, true) {
-			return h.refuseConnect(cl, packets.ErrTopicNameInvalid)
-		}
+	switch {
+	case pk.Connect.PasswordFlag && !pk.Connect.UsernameFlag && cl.Properties.ProtocolVersion < 5:
+		return packets.ErrProtocolViolationFlagNoUsername // [MQTT-3.1.2-22] of MQTT 3.1.1
+	case pk.Properties.AuthenticationMethod != "":
+		return h.refuseConnect(cl, packets.ErrBadAuthenticationMethod) // 4.12: there is none
 	}
-	if _, known := h.server.Clients.Get(cl.ID); !known && h.server.Clients.Len() >= 2*h.cfg.MaxClients {
-		return h.refuseConnect(cl, packets.ErrServerBusy)
+	if err := h.greet(c, cl, pk); err != nil {
+		return err
 	}
-	if n := cl.Properties.Props.ReceiveMaximum; n > 0 && n < maxInflight {
-		c.window = make(chan struct{}, n)
+	own := c.account.Limits.Inflight
+	c.pending = maxPending
+	if own > 0 {
+		c.pending = min(own, maxPending)
+	}
+	window := int(cl.Properties.Props.ReceiveMaximum)
+	if own > 0 && (window == 0 || own < window) {
+		window = own
+	}
+	if window > 0 && window < h.cfg.Limits.Inflight {
+		c.window = make(chan struct{}, window)
 	}
 	return nil
-}
-
-func (h *hooks) refuseConnect(cl *mqtt.Client, code packets.Code) error {
-	answer := code
-	if cl.Properties.ProtocolVersion < 5 {
-		answer = packets.ErrServerUnavailable
-	}
-	if err := h.server.SendConnack(cl, answer, false, nil); err != nil {
-		return fmt.Errorf("answer CONNECT of %q: %w", cl.ID, err)
-	}
-	return code
 }
 
 // OnSessionEstablish takes two things out of mochi's hands. Its flow control
@@ -120,8 +120,12 @@ func (h *hooks) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 		return
 	}
 	cl.State.Inflight.Delete(0) // of an exchange that was cut off
+	s := c.session.Load()
+	if s != nil && s.revoked.Load() {
+		h.leave(c)
+	}
 	if expire {
-		h.sessions.end(cl.ID, c.session)
+		h.sessions.end(cl.ID, s)
 	}
 }
 
@@ -130,7 +134,7 @@ func (h *hooks) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 func (h *hooks) OnClientExpired(cl *mqtt.Client) {
 	defer h.guard(cl, "expire session")
 	if c := connectionOf(cl); c != nil {
-		h.sessions.end(cl.ID, c.session)
+		h.sessions.end(cl.ID, c.session.Load())
 	}
 	cl.ClearInflights()
 	h.server.UnsubscribeClient(cl)
@@ -150,13 +154,25 @@ func (h *hooks) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 			pk.FixedHeader.Qos, pk.PacketID = 0, 0
 		}
 		c.reserve(&pk)
+		if c.tooLarge(&pk) {
+			h.metrics.limited(limitPacket)
+			return pk, c.end5(packets.ErrPacketTooLarge)
+		}
+		if err := c.throttle(&pk); err != nil {
+			return pk, err
+		}
 	case packets.Subscribe, packets.Unsubscribe:
 		if c.packetID = pk.PacketID; c.packetID > 0 {
 			pk.FixedHeader.Qos, pk.PacketID = 0, 0
 		}
 	case packets.Pubrel:
-		c.packetID, c.released = pk.PacketID, c.session != nil && c.session.release(pk.PacketID)
+		s := c.session.Load()
+		c.packetID, c.released = pk.PacketID, s != nil && s.release(pk.PacketID)
 		pk.PacketID = 0
+	case packets.Disconnect:
+		if pk.FixedHeader.Remaining == 1 {
+			pk.ReasonCode = c.frames.reason
+		}
 	case packets.Puback, packets.Pubcomp:
 		c.windowOpens()
 	case packets.Pubrec:
@@ -215,14 +231,24 @@ func (h *hooks) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 	if c == nil {
 		return pk
 	}
+	if pk.FixedHeader.Type != packets.Disconnect {
+		c.awaitQuiet()
+	}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		if pk.FixedHeader.Qos > 0 {
 			c.windowTakes()
 		}
 	case packets.Connack:
+		if cl.Properties.ProtocolVersion < 5 {
+			pk.ReasonCode = returnCode(pk.ReasonCode)
+		}
 		if pk.ReasonCode == packets.CodeSuccess.Code {
-			c.session = h.sessions.start(cl.ID, pk.SessionPresent)
+			c.session.Store(h.sessions.start(cl.ID, pk.SessionPresent, c.account))
+			pk.Properties.ReceiveMaximum = uint16(c.pending)
+			if pk.SessionPresent {
+				inOrder(cl)
+			}
 			cl.State.Inflight.Delete(0) // of the connection that was taken over
 			// mochi takes deliveries of QoS 2 off the room for inbound messages,
 			// and ends the connection when there is none; expect has its own bound.
@@ -231,6 +257,9 @@ func (h *hooks) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 	case packets.Puback, packets.Pubrec, packets.Suback, packets.Unsuback:
 		if pk.PacketID == 0 {
 			pk.PacketID = c.packetID
+		}
+		if pk.FixedHeader.Type == packets.Suback {
+			c.verdict(&pk)
 		}
 	case packets.Pubcomp:
 		if pk.PacketID == 0 {
@@ -243,13 +272,49 @@ func (h *hooks) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 	return pk
 }
 
+// returnCode makes a reason code a return code of MQTT 3.1.1 (table 3.1), which
+// mochi does for some.
+func returnCode(reason byte) byte {
+	switch reason {
+	case packets.ErrUnspecifiedError.Code, packets.ErrClientIdentifierNotValid.Code: // the first: a session without a client id
+		return packets.Err3ClientIdentifierNotValid.Code
+	case packets.ErrBadUsernameOrPassword.Code, packets.ErrNotAuthorized.Code:
+		return packets.Err3NotAuthorized.Code
+	}
+	if reason > packets.Err3NotAuthorized.Code {
+		return packets.Err3ServerUnavailable.Code
+	}
+	return reason
+}
+
+// inOrder numbers what is on the way to a client that is back, in the order in
+// which it was published [MQTT-4.6.0-1]: mochi sends it again in the order of the
+// lower 16 bits of Created, which OnPublish has made a number for that.
+func inOrder(cl *mqtt.Client) {
+	all := cl.State.Inflight.GetAll(false)
+	slices.SortStableFunc(all, func(a, b packets.Packet) int { return cmp.Compare(a.Created, b.Created) })
+	for i, pk := range all {
+		pk.Created = int64(i)
+		cl.State.Inflight.Set(pk)
+	}
+}
+
 // OnPublish takes telemetry in.
 func (h *hooks) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c := connectionOf(cl)
+	pk.Created = h.sequence.Add(1) // see inOrder
 	if c == nil {
 		return pk, nil // our own
 	}
+	if pk.TopicName == "" {
+		// An alias that stands for nothing; mochi would publish on no topic.
+		_ = c.end5(packets.ErrProtocolViolation) // it is the reason, not a failure
+		return pk, packets.ErrRejectPacket
+	}
 	r := c.route(pk.TopicName)
+	if code := c.forbids(r); code != packets.CodeSuccess {
+		return pk, h.refusePublish(c, pk, code)
+	}
 	if r.format == "" {
 		return h.publishOrdinary(c, r, pk)
 	}
@@ -287,13 +352,17 @@ func (h *hooks) OnUnsubscribed(*mqtt.Client, packets.Packet) { h.subscriptions.A
 // and a delayed will is sent before the session ends [MQTT-3.1.3-9], because
 // mochi then forgets the client and does not call OnWillSent.
 func (h *hooks) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
+	defer h.guard(cl, "prepare will")
 	p := &cl.Properties
 	p.Will.WillDelayInterval = min(p.Will.WillDelayInterval, p.Props.SessionExpiryInterval-min(p.Props.SessionExpiryInterval, 2))
 	if newRoute(will.TopicName, h.cfg.Topics).format != "" {
 		will.Retain = false
-	} else if will.Retain && !h.retained.keep(will.TopicName, len(will.Payload)) {
-		will.Retain = false
-		h.metrics.drops.WithLabelValues(dropRetain).Inc()
+	} else if c := connectionOf(cl); will.Retain && c != nil {
+		if over := h.retained.keep(will.TopicName, len(will.Payload), c.account); over != "" {
+			will.Retain = false
+			h.metrics.limited(over)
+			h.metrics.drops.WithLabelValues(dropRetain).Inc()
+		}
 	}
 	return will, nil
 }
@@ -305,4 +374,7 @@ func (h *hooks) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
 }
 
 // OnRetainedExpired gives back the room of a retained message.
-func (h *hooks) OnRetainedExpired(topic string) { h.retained.keep(topic, 0) }
+func (h *hooks) OnRetainedExpired(topic string) {
+	defer h.guard(nil, "expire retained message")
+	h.retained.expired(topic)
+}

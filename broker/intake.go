@@ -126,11 +126,12 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 	qos, id := c.qos, c.packetID
 	retain := pk.FixedHeader.Retain
 	pk.FixedHeader.Retain, pk.Ignore = false, true
-	if qos == 2 && c.session.knows(id) {
+	if qos == 2 && c.session.Load().knows(id) {
 		pk.FixedHeader.Qos = 2
 		return pk, nil // sent again before PUBREL: taken in already [MQTT-4.3.3-10]
 	}
 	m := b.decode(r, pk.TopicName, pk.Payload, retain)
+	b.ownReadings(c.account, r, pk.TopicName, pk.Payload, &m)
 	if len(m.readings) > 0 && !r.linked {
 		b.link(c, r, &m)
 	}
@@ -198,7 +199,7 @@ func (b *Broker) exactlyOnce(c *connection, r *route, m message, pk packets.Pack
 		c.refuse(err)
 		return err
 	}
-	c.session.know(c.packetID)
+	c.session.Load().know(c.packetID)
 	r.counts.count(len(m.letters) > 0)
 	b.metrics.acks.Inc()
 	if f != nil {
@@ -212,47 +213,95 @@ func (b *Broker) publishOrdinary(c *connection, r *route, pk packets.Packet) (pa
 	if c.qos > 0 && !c.drained() {
 		return pk, packets.ErrRejectPacket
 	}
-	if r.own {
-		return pk, b.notAuthorized(c, pk)
-	}
 	pk.FixedHeader.Qos = c.qos
 	if c.qos == 2 {
-		if c.session.knows(c.packetID) {
+		if c.session.Load().knows(c.packetID) {
 			pk.Ignore = true
 			return pk, nil
 		}
-		c.session.know(c.packetID)
 	}
-	if pk.FixedHeader.Retain && !b.retained.keep(pk.TopicName, len(pk.Payload)) {
-		pk.FixedHeader.Retain = false
-		b.metrics.drops.WithLabelValues(dropRetain).Inc()
+	if pk.FixedHeader.Retain {
+		if over := b.retained.keep(pk.TopicName, len(pk.Payload), c.account); over != "" {
+			b.metrics.limited(over)
+			if c.version5() {
+				return pk, b.refusePublish(c, pk, packets.ErrQuotaExceeded)
+			}
+			pk.FixedHeader.Retain = false
+			b.metrics.drops.WithLabelValues(dropRetain).Inc()
+		}
+	}
+	if c.qos == 2 {
+		c.session.Load().know(c.packetID)
 	}
 	r.counts.accepted.Inc()
 	return pk, nil
 }
 
-// notAuthorized answers a publish where clients may not write. The only way to
-// say no in MQTT 3.1.1 is to end the connection (3.3.5), which is for those that
-// write warnings; a publish on $SYS is acknowledged and does nothing.
-func (b *Broker) notAuthorized(c *connection, pk packets.Packet) error {
+// forbids says why a client may not publish on the topic of the route.
+func (c *connection) forbids(r *route) packets.Code {
+	switch {
+	case r.own:
+		return packets.ErrNotAuthorized
+	case r.deep:
+		c.broker.metrics.limited(limitLevels)
+		return packets.ErrTopicNameInvalid
+	case r.denied:
+		c.broker.metrics.denied(deniedPublish)
+		return packets.ErrNotAuthorized
+	}
+	return packets.CodeSuccess
+}
+
+// refusePublish answers a publish that is not taken. The only way to say no in
+// MQTT 3.1.1 is to end the connection (3.3.5); a publish on $SYS there is
+// acknowledged and does nothing.
+func (b *Broker) refusePublish(c *connection, pk packets.Packet, code packets.Code) error {
+	if c.qos > 0 && !c.drained() {
+		return packets.ErrRejectPacket
+	}
 	b.metrics.families[familyOther].refused.Inc()
 	topic, cut := pk.TopicName, !c.version5()
 	if c.reserved != "" {
 		topic, cut = c.reserved, false
 	}
-	b.complain("a client publishes where only this program may", "client", c.client.ID, "topic", fmt.Sprintf("%.200s", topic), "disconnected", cut)
+	b.complain("a client publishes where it may not", "client", c.client.ID, "topic", fmt.Sprintf("%.200s", topic), "disconnected", cut, "reason", code.Reason)
 	switch {
 	case cut:
-		c.client.Stop(packets.ErrNotAuthorized)
+		c.client.Stop(code)
 	case c.qos > 0:
 		// The reason is for MQTT 5 alone; mochi leaves it out before.
-		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ReasonCode: packets.ErrNotAuthorized.Code}
+		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ReasonCode: code.Code}
 		if c.qos == 2 {
 			ack.FixedHeader.Type = packets.Pubrec
 		}
 		_ = c.client.WritePacket(ack) // a failed write has closed the connection
 	}
 	return packets.ErrRejectPacket
+}
+
+// ownReadings sets aside what a payload says of devices that the account does
+// not speak for. The device of the topic was asked about with the topic.
+func (b *Broker) ownReadings(a *telemetry.Account, r *route, topic string, payload []byte, m *message) {
+	if a.SpeaksForAll() {
+		return
+	}
+	var faults []*fault
+	kept := m.readings[:0]
+	for i := range m.readings {
+		device := m.readings[i].Device
+		if device == r.device || a.Speaks(device) {
+			kept = append(kept, m.readings[i])
+			continue
+		}
+		b.metrics.denied(deniedDevice)
+		faults = append(faults, faultf(deniedDevice, "account %q does not speak for device %q", a.Name, device))
+	}
+	if len(faults) == 0 {
+		return
+	}
+	clear(m.readings[len(kept):])
+	m.readings = kept
+	m.letters = append(m.letters, b.letters(r, topic, payload, faults)...)
 }
 
 // takeWill takes in a will that was sent on a telemetry topic: mochi sends
@@ -269,6 +318,9 @@ func (b *Broker) takeWill(cl *mqtt.Client, pk packets.Packet) {
 	defer b.goroutines.Done()
 	r.counts = b.metrics.families[r.family]
 	m := b.decode(r, pk.TopicName, pk.Payload, true)
+	if c := connectionOf(cl); c != nil {
+		b.ownReadings(c.account, r, pk.TopicName, pk.Payload, &m)
+	}
 	done := r.counts.settle
 	if len(m.letters) > 0 {
 		done = r.counts.settleAside

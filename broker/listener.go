@@ -34,23 +34,42 @@ func (b *Broker) bind() error {
 		if err != nil {
 			return err
 		}
-		switch l.key {
-		case "tls.listen":
-			cert, err := tls.LoadX509KeyPair(b.cfg.TLS.Cert, b.cfg.TLS.Key)
-			if err != nil {
-				_ = bound.Close()
-				return fmt.Errorf("broker.tls: load certificate %s with key %s: %w", b.cfg.TLS.Cert, b.cfg.TLS.Key, err)
-			}
-			// The handshake happens on the first read, under the deadline for CONNECT.
-			bound.Listener = tls.NewListener(bound.Listener, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
-			fallthrough
-		case "listen":
-			bound.serve = func() error { return b.acceptLoop(bound) }
-		default:
+		if err := b.encrypt(bound); err != nil {
+			_ = bound.Close()
+			return err
+		}
+		if l.key == "websocket.listen" {
 			b.serveWebsocket(bound)
+		} else {
+			bound.serve = func() error { return b.acceptLoop(bound) }
 		}
 		b.listeners = append(b.listeners, bound)
 	}
+	return nil
+}
+
+// encrypt puts TLS before a listener that has certificates. The handshake
+// happens on the first read, under the deadline for CONNECT.
+func (b *Broker) encrypt(l *listener) error {
+	var c *tls.Config
+	var cert, key string
+	switch l.key {
+	case "tls.listen":
+		c, cert, key = b.tls, b.cfg.TLS.Cert, b.cfg.TLS.Key
+	case "websocket.listen":
+		c, cert, key = b.wss, b.cfg.Websocket.Cert, b.cfg.Websocket.Key
+	}
+	if c == nil && cert == "" {
+		return nil
+	}
+	if c == nil {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return fmt.Errorf("broker.%s: load certificate %s with key %s: %w", l.key, cert, key, err)
+		}
+		c = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	l.Listener = tls.NewListener(gatedListener{l.Listener, b.gate}, throughGate(c))
 	return nil
 }
 

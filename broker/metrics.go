@@ -19,6 +19,9 @@ type metrics struct {
 	drops       *prometheus.CounterVec // reason
 	sent        prometheus.Counter
 	untracked   prometheus.Counter
+	limits      *prometheus.CounterVec // limit
+	denials     *prometheus.CounterVec // reason
+	revoked     prometheus.Counter
 
 	pending      atomic.Int64 // messages
 	pendingBytes atomic.Int64
@@ -70,6 +73,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Deliveries and connections that were dropped, by reason."}, []string{"reason"}),
 		sent: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_sent_bytes_total",
 			Help: "Bytes written to clients."}),
+		limits: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_limited_total",
+			Help: "Times that a client was held to a limit, by limit."}, []string{"limit"}),
+		denials: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_denied_total",
+			Help: "Times that a client was not allowed what it wanted, by reason."}, []string{"reason"}),
+		revoked: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_revoked_total",
+			Help: "Connections that ended because their account was removed or changed."}),
 		untracked: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_untracked_links_total",
 			Help: "Devices beyond the number whose link is followed on one connection."}),
 	}
@@ -105,6 +114,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		func() float64 { return float64(m.pendingBytes.Load()) })
 	return m
 }
+
+func (m *metrics) limited(limit string) { m.limits.WithLabelValues(limit).Inc() }
+
+func (m *metrics) denied(reason string) { m.denials.WithLabelValues(reason).Inc() }
 
 // watch adds what mochi counts.
 func (b *Broker) watch(reg prometheus.Registerer) {

@@ -236,7 +236,7 @@ func TestWritersOfWarningsAreNamed(t *testing.T) {
 		w.wantsEnd()
 	}
 	h.counts(t, "haidang_broker_messages_total", "family=other,result=refused", 3)
-	const want = `level=WARN msg="a client publishes where only this program may" client=intruder-0 topic=warnings/d/flood disconnected=true`
+	const want = `level=WARN msg="a client publishes where it may not" client=intruder-0 topic=warnings/d/flood disconnected=true`
 	if said := h.logs.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) {
 		t.Errorf("said\n%swant one line with %s", said, want)
 	}

@@ -33,6 +33,8 @@ type route struct {
 	unit   time.Duration // of timestamps in line protocol; 0: seen from their size
 	fault  *fault        // why nothing on this topic can be taken in
 	own    bool          // clients may not write here
+	denied bool          // the account may not write here
+	deep   bool          // the topic has too many levels
 
 	counts *familyCounts
 	linked bool     // the device's link is reported

@@ -1,11 +1,21 @@
 package broker
 
-import "sync"
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"haidang/gateway/telemetry"
+)
 
 // A session holds the packet ids of QoS 2 messages that were taken in and not
 // yet released by PUBREL. It belongs to the client's session and outlives its
 // connections.
 type session struct {
+	account string
+	stop    func() bool // ends the watch over the life of the account
+	revoked atomic.Bool // the account was removed or changed
+
 	mu  sync.Mutex
 	ids *[1 << 16 / 64]uint64 // one bit each; nil until QoS 2 is used
 }
@@ -41,53 +51,102 @@ func (s *session) release(id uint16) bool {
 type sessions struct {
 	mu   sync.Mutex
 	byID map[string]*session
+
+	count  func(account string, sessions int) // what an account uses
+	revoke func(id string, s *session)        // when the life of the account ends
 }
 
 // start returns the session that a client goes on with (present), or a new one.
-func (s *sessions) start(id string, present bool) *session {
+func (s *sessions) start(id string, present bool, account *telemetry.Account) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.byID[id]; old != nil && present {
-		return old
+	now := s.byID[id]
+	if now != nil {
+		now.stop()
+	} else {
+		s.count(account.Name, 1)
 	}
-	fresh := &session{}
-	s.byID[id] = fresh
-	return fresh
+	if now == nil || !present {
+		now = &session{account: account.Name}
+		s.byID[id] = now
+	}
+	now.stop = context.AfterFunc(account.Life, func() { s.revoke(id, now) })
+	return now
 }
 
 // end forgets the session of a client unless a newer one has taken its place.
 func (s *sessions) end(id string, ended *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.byID[id] == ended {
+	if ended != nil && s.byID[id] == ended {
+		ended.stop()
 		delete(s.byID, id)
+		s.count(ended.account, -1)
 	}
 }
 
 // retention bounds what clients may have retained.
 type retention struct {
-	mu    sync.Mutex
-	sizes map[string]int // bytes by topic
-	total int
+	mu     sync.Mutex
+	topics map[string]kept
+	owned  map[string]int // topics by account
+	bytes  int
+
+	most, mostBytes int
 }
 
-// keep reports whether a message may be retained on the topic, and notes its
-// size; one without payload clears the topic [MQTT-3.3.1-6].
-func (r *retention) keep(topic string, bytes int) bool {
+// kept is a retained message: its bytes, and the account that sent it.
+type kept struct {
+	bytes   int
+	account string
+}
+
+// keep notes a message that is to be retained on the topic; one without payload
+// clears the topic [MQTT-3.3.1-6]. The word is the limit that keeps it from being
+// retained.
+func (r *retention) keep(topic string, bytes int, account *telemetry.Account) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, known := r.sizes[topic]
+	old, known := r.topics[topic]
 	if bytes == 0 {
-		delete(r.sizes, topic)
-		r.total -= old
-		return true
+		r.forget(topic)
+		return ""
 	}
-	if !known && len(r.sizes) >= maxRetained || r.total-old+bytes > maxRetainBytes {
-		return false
+	own := r.owned[account.Name]
+	if known && old.account == account.Name {
+		own--
 	}
-	r.sizes[topic] = bytes
-	r.total += bytes - old
-	return true
+	switch {
+	case !known && len(r.topics) >= r.most, r.bytes-old.bytes+bytes > r.mostBytes:
+		return limitTotalRetained
+	case account.Limits.Retained > 0 && own >= account.Limits.Retained:
+		return limitRetained
+	}
+	r.forget(topic)
+	r.topics[topic] = kept{bytes, account.Name}
+	r.owned[account.Name]++
+	r.bytes += bytes
+	return ""
+}
+
+// forget gives back what a topic holds, under the lock.
+func (r *retention) forget(topic string) {
+	old, known := r.topics[topic]
+	if !known {
+		return
+	}
+	delete(r.topics, topic)
+	r.bytes -= old.bytes
+	if r.owned[old.account]--; r.owned[old.account] <= 0 {
+		delete(r.owned, old.account)
+	}
+}
+
+// expired gives back the room of a message that mochi has taken away.
+func (r *retention) expired(topic string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(topic)
 }
 
 // links counts the connections that carry each device.

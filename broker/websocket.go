@@ -6,7 +6,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -17,7 +20,9 @@ func (b *Broker) upgrade(key string, w http.ResponseWriter, r *http.Request) {
 	up := websocket.Upgrader{
 		HandshakeTimeout: connectTimeout,
 		Subprotocols:     []string{"mqtt", "mqttv3.1"},
-		CheckOrigin:      sameMachine,
+		CheckOrigin: func(r *http.Request) bool {
+			return sameMachine(r) || listed(b.cfg.Websocket.Origins, r.Header.Get("Origin"))
+		},
 	}
 	ws, err := up.Upgrade(w, r, nil)
 	if err != nil {
@@ -26,6 +31,10 @@ func (b *Broker) upgrade(key string, w http.ResponseWriter, r *http.Request) {
 	}
 	ws.SetReadLimit(2 * maxPacketBytes)
 	b.serve(key, &stream{Conn: ws.NetConn(), ws: ws})
+}
+
+func listed(origins []string, origin string) bool {
+	return slices.ContainsFunc(origins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) })
 }
 
 // sameMachine lets in programs, which send no Origin, and pages of this
@@ -50,6 +59,8 @@ type stream struct {
 	ws      *websocket.Conn
 	message io.Reader // the message at hand; nil between messages
 	writes  sync.Mutex
+
+	deadline atomic.Pointer[time.Time] // of writes
 }
 
 // Read reads on, over the borders of messages [MQTT-6.0.0-2].
@@ -79,15 +90,18 @@ func (s *stream) Read(p []byte) (int, error) {
 func (s *stream) Write(p []byte) (int, error) {
 	s.writes.Lock()
 	defer s.writes.Unlock()
+	if t := s.deadline.Load(); t != nil {
+		_ = s.ws.SetWriteDeadline(*t) // never fails
+	}
 	if err := s.ws.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// SetWriteDeadline sets the deadline of the next writes.
+// SetWriteDeadline sets the deadline of the write at hand and the next ones;
+// the WebSocket would set none.
 func (s *stream) SetWriteDeadline(t time.Time) error {
-	s.writes.Lock()
-	defer s.writes.Unlock()
-	return s.ws.SetWriteDeadline(t)
+	s.deadline.Store(&t)
+	return s.Conn.SetWriteDeadline(t)
 }
