@@ -6,7 +6,7 @@ TOOL    := $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod
 FUZZ    ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: help run build test race lint fuzz bench e2e clean
+.PHONY: help run build test race lint fuzz bench faults faults-ci e2e release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,9 +36,18 @@ fuzz: ## fuzz every decoder for FUZZ=10s each
 bench: ## print the figures: broker, whole path, rules, AIS, idle memory, time to ready
 	.ci/bench
 
+faults: ## power cuts, full disks, damage, dead neighbours: hours, as root; prints a table
+	HAIDANG_FAULTS=full $(GO) test -count=1 -timeout 12h -v ./gateway/faults
+
+faults-ci: ## each fault a few times: some minutes, as root for the disks
+	HAIDANG_FAULTS=ci $(GO) test -count=1 -timeout 15m ./gateway/faults
+
 e2e: ## the whole program against mosquitto's clients, gpsd and curl (installs Debian packages)
 	.ci/peers
 	HAIDANG_E2E=1 $(GO) test -count=1 -run 'TestE2E' ./gateway
 
+release: ## archives with checksums for amd64, arm64 and armv7 in dist/
+	VERSION=$(VERSION) deploy/release
+
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -27,6 +27,9 @@ func checkVerb() verb {
 			if err != nil {
 				return err
 			}
+			for _, f := range w.doc.Locate(cfg.inClear()) {
+				fmt.Fprintf(env.stderr, "warning: %s\n", f)
+			}
 			if configuration != "" {
 				odd, err := w.oddities()
 				if err != nil {
@@ -34,7 +37,7 @@ func checkVerb() verb {
 				}
 				tellOdd(env.stderr, odd)
 			}
-			sources := len(cfg.Modbus) + len(cfg.AIS) + 1
+			sources := len(cfg.Modbus) + len(cfg.Serial) + len(cfg.AIS) + 1
 			_, err = fmt.Fprintf(env.stdout, "well: %s, %s, %s, %s, %s\n", count(sources, "source"), count(len(w.document.Kinds), "kind"),
 				count(len(w.document.Devices), "device"), count(len(w.document.Rules), "rule"), count(len(cfg.IOC), "recipient"))
 			return err

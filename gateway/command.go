@@ -35,6 +35,7 @@ type verb struct {
 	flags             func(*pflag.FlagSet)
 	run               func(ctx context.Context, env environment, args []string) error
 	verbs             []verb // of a verb that is a group: the first argument chooses one
+	usual             string // of a group: the one that is meant when none is named
 }
 
 // errUsage says that the command line is wrong.
@@ -46,7 +47,7 @@ func usagef(format string, args ...any) error { return errUsage{fmt.Sprintf(form
 
 // verbs are made anew for each execution: their flags are their own.
 func verbs() []verb {
-	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), rulesVerb(), versionVerb()}
+	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), rulesVerb(), warningsVerb(), devicesVerb(), modbusVerb(), deadLetterVerb(), healthVerb(), doctorVerb(), accountVerb(), certVerb(), versionVerb()}
 }
 
 // execute runs one command line and returns the exit code.
@@ -124,7 +125,7 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("Hải Đăng takes readings in, keeps them, and warns.\n\n  haidang VERB [--flag value]\n\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(&b, "  %-9s %s\n", v.name, v.short)
+		fmt.Fprintf(&b, "  %-10s %s\n", v.name, v.short)
 	}
 	b.WriteString("\nhaidang VERB --help tells more and gives an example.\n")
 	return b.String()

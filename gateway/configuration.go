@@ -15,11 +15,15 @@ import (
 
 	"haidang/broker"
 	"haidang/drivers/ais"
+	"haidang/drivers/link"
 	"haidang/drivers/modbus"
+	"haidang/drivers/serial"
+	"haidang/gateway/account"
 	"haidang/gateway/config"
 	"haidang/gateway/console"
 	"haidang/gateway/influx"
 	"haidang/gateway/ioc"
+	"haidang/gateway/ioc/cap"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
@@ -36,13 +40,17 @@ type Configuration struct {
 	Gateway string `yaml:"gateway"` // this gateway's own name
 	Strict  bool   `yaml:"strict"`  // set aside what the catalogue does not know
 
+	Accounts account.Config `yaml:"accounts"`
+
 	Broker  broker.Config   `yaml:"broker"`
 	Spool   spool.Config    `yaml:"spool"`
 	Influx  influx.Config   `yaml:"influx"`
 	Console console.Config  `yaml:"console"`
 	Modbus  []modbus.Config `yaml:"modbus"`
+	Serial  []serial.Config `yaml:"serial"`
 	AIS     []ais.Config    `yaml:"ais"`
 	IOC     []ioc.Config    `yaml:"ioc"`
+	CAP     cap.Config      `yaml:"cap"` // how the gateway speaks CAP, and its feed
 
 	Kinds    string   `yaml:"kinds"`    // file; adds to the built-in kinds
 	Devices  string   `yaml:"devices"`  // file; instead of the built-in devices
@@ -155,6 +163,7 @@ func loadConfiguration(in folder, name string, change func(*Configuration)) (Con
 	// What could not be decoded kept its default; validating that would only
 	// repeat the fault in other words.
 	faults = append(faults, unsaid(faults, doc.Locate(cfg.validate(w)))...)
+	faults = append(faults, cfg.accountFaults()...)
 	if len(faults) > 0 {
 		inOrder(faults)
 		return cfg, nil, faults
@@ -221,52 +230,113 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 	faults = append(faults, telemetry.Under("influx", c.Influx.Validate())...)
 	faults = append(faults, telemetry.Under("console", c.Console.Validate())...)
 	faults = append(faults, c.sharedPorts()...)
+	faults = append(faults, c.validateAccess()...)
 	names := map[string]string{}
 	for i := range c.Modbus {
 		at := fmt.Sprintf("modbus[%d]", i)
 		faults = append(faults, telemetry.Under(at, c.Modbus[i].Validate(w.profiles))...)
 		faults = append(faults, unique(names, c.Modbus[i].Name, at)...)
 	}
+	for i := range c.Serial {
+		at := fmt.Sprintf("serial[%d]", i)
+		faults = append(faults, telemetry.Under(at, c.Serial[i].Validate())...)
+		faults = append(faults, unique(names, c.Serial[i].Name, at)...)
+	}
+	faults = append(faults, c.sharedDevices()...)
 	for i := range c.AIS {
 		at := fmt.Sprintf("ais[%d]", i)
 		faults = append(faults, telemetry.Under(at, c.AIS[i].Validate())...)
 		faults = append(faults, unique(names, c.AIS[i].Name, at)...)
 	}
+	faults = append(faults, telemetry.Under("cap", c.CAP.Validate())...)
+	faults = append(faults, c.validateOutside()...)
 	recipients := map[string]string{}
 	for i := range c.IOC {
 		at := fmt.Sprintf("ioc[%d]", i)
 		faults = append(faults, telemetry.Under(at, c.IOC[i].Validate())...)
+		if w.Kinds != nil {
+			faults = append(faults, telemetry.Under(at, c.IOC[i].Unknown(w.Kinds))...)
+		}
 		faults = append(faults, unique(recipients, c.IOC[i].Name, at)...)
 	}
 	return faults
 }
 
+// A listener is one TCP address of ours, and the key that names it.
+type listener struct{ key, address string }
+
+// listeners returns what a gateway listens on.
+func (c *Configuration) listeners() []listener {
+	all := []listener{
+		{"broker.listen", c.Broker.Listen}, {"broker.tls.listen", c.Broker.TLS.Listen}, {"broker.websocket.listen", c.Broker.Websocket.Listen},
+		{"console.listen", c.Console.Listen},
+	}
+	if c.Influx.URL == "" {
+		all = append(all, listener{"influx.listen", c.Influx.Listen})
+	}
+	for i := range c.AIS {
+		if address, listens := strings.CutPrefix(c.AIS[i].Connect, "listen://"); listens {
+			all = append(all, listener{fmt.Sprintf("ais[%d].connect", i), address})
+		}
+	}
+	for i := range c.Modbus {
+		if address, listens := strings.CutPrefix(c.Modbus[i].Connect, "listen://"); listens {
+			all = append(all, listener{fmt.Sprintf("modbus[%d].connect", i), address})
+		}
+	}
+	return slices.DeleteFunc(all, func(l listener) bool {
+		_, _, err := net.SplitHostPort(l.address)
+		return err != nil // off, or its own package says what is wrong with it
+	})
+}
+
 // sharedPorts reports listeners of ours that would take the same port: at the
 // start only one of them would get it.
 func (c *Configuration) sharedPorts() (faults []telemetry.Fault) {
-	seen := map[string]string{}
-	look := func(at, address string) {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil || port == "0" {
-			return // its own package says what is wrong with it
+	seen := map[string]string{} // key by address
+	for _, l := range c.listeners() {
+		host, port, _ := net.SplitHostPort(l.address)
+		if port == "0" {
+			continue
 		}
+		first := ""
 		for _, other := range []string{host, "", "0.0.0.0", "::"} {
-			if first, taken := seen[net.JoinHostPort(other, port)]; taken {
-				faults = append(faults, telemetry.Faultf(at, "port %s is that of %s already", port, first))
-				return
+			if first == "" {
+				first = seen[net.JoinHostPort(other, port)]
 			}
 		}
-		seen[address] = at
-	}
-	look("broker.listen", c.Broker.Listen)
-	look("broker.tls.listen", c.Broker.TLS.Listen)
-	look("broker.websocket.listen", c.Broker.Websocket.Listen)
-	look("influx.listen", c.Influx.Listen)
-	look("console.listen", c.Console.Listen)
-	for i := range c.AIS {
-		if address, listens := strings.CutPrefix(c.AIS[i].Connect, "listen://"); listens {
-			look(fmt.Sprintf("ais[%d].connect", i), address)
+		if first != "" {
+			faults = append(faults, telemetry.Faultf(l.key, "port %s is that of %s already", port, first))
+		} else {
+			seen[l.address] = l.key
 		}
+	}
+	return faults
+}
+
+// sharedDevices reports serial devices that two sources would open: only one of
+// them would get it.
+func (c *Configuration) sharedDevices() (faults []telemetry.Fault) {
+	seen := map[string]string{}
+	look := func(at, connect string) {
+		target, err := link.Parse(connect)
+		if err != nil || target.Scheme != link.Serial {
+			return // its own package says what is wrong with it
+		}
+		if first, taken := seen[target.Address]; taken {
+			faults = append(faults, telemetry.Faultf(at, "device %s is that of %s already", target.Address, first))
+			return
+		}
+		seen[target.Address] = at
+	}
+	for i := range c.Modbus {
+		look(fmt.Sprintf("modbus[%d].connect", i), c.Modbus[i].Connect)
+	}
+	for i := range c.Serial {
+		look(fmt.Sprintf("serial[%d].connect", i), c.Serial[i].Connect)
+	}
+	for i := range c.AIS {
+		look(fmt.Sprintf("ais[%d].connect", i), c.AIS[i].Connect)
 	}
 	return faults
 }

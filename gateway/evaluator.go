@@ -21,6 +21,9 @@ import (
 // frames since then are evaluated again, and the steps they give are known.
 const checkpointEvery = 10 * time.Second
 
+// checkpointHead is the position before the engine's state: 8 bytes, big-endian.
+const checkpointHead = 8
+
 // An evaluator feeds the engine from the log and its steps to the centre. The
 // engine's position in the log lives inside its checkpoint.
 type evaluator struct {
@@ -51,8 +54,8 @@ func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheu
 	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
 	last := s.Readings().Last()
 	blob, err := s.LoadCheckpoint(ctx, followRules)
-	if err == nil && len(blob) >= 8 {
-		if err = e.engine.Restore(blob[8:]); err == nil {
+	if err == nil && len(blob) >= checkpointHead {
+		if err = e.engine.Restore(blob[checkpointHead:]); err == nil {
 			e.position = binary.BigEndian.Uint64(blob)
 			if e.position > last { // the end of the log was lost: its numbers are given again
 				logger.Error("the log ends before the rules' position", "position", e.position, "last", last)
@@ -105,10 +108,15 @@ func (e *evaluator) Run(ctx context.Context) error {
 }
 
 // keepNowAndThen keeps checkpoints, also while no frame comes: a log that is
-// full gets none until the rules' position gives its frames free.
+// full gets none until the rules' position gives its frames free, so that is not
+// waited for.
 func (e *evaluator) keepNowAndThen(ctx context.Context) {
 	failing := false
-	for wait(ctx, e.every) {
+	for last := time.Now(); wait(ctx, min(time.Second, e.every)); {
+		if time.Since(last) < e.every && !errors.Is(e.spool.Health(), spool.ErrFull) {
+			continue
+		}
+		last = time.Now()
 		e.mu.Lock()
 		err := e.keep(ctx)
 		e.mu.Unlock()

@@ -59,7 +59,7 @@ func (h ingestHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, status, "invalid", err.Error())
 		return
 	}
-	readings, bad, refused := parseLines(body, unit)
+	readings, bad, refused := parseLines(body, unit, telemetry.AccountOf(r.Context()))
 	if len(readings) > 0 {
 		done := make(chan error, 1)
 		h.intake().Accept("influx.write", readings, func(err error) { done <- err })
@@ -127,7 +127,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 
 // parseLines reads each line for itself: one that is no line protocol costs no
 // other.
-func parseLines(body []byte, unit time.Duration) (readings []telemetry.Reading, bad []telemetry.DeadLetter, refused int) {
+func parseLines(body []byte, unit time.Duration, account *telemetry.Account) (readings []telemetry.Reading, bad []telemetry.DeadLetter, refused int) {
 	n := 0
 	for line := range bytes.Lines(body) {
 		n++
@@ -136,11 +136,15 @@ func parseLines(body []byte, unit time.Duration) (readings []telemetry.Reading, 
 			continue
 		}
 		reading, err := broker.ParseLine(line, unit)
+		reason := "bad_line"
+		if err == nil && account != nil && !account.Speaks(reading.Device) {
+			reason, err = "not_own_device", fmt.Errorf("account %q does not speak for device %q", account.Name, reading.Device)
+		}
 		if err != nil {
 			if refused++; refused > maxBadLines {
 				continue
 			}
-			bad = append(bad, telemetry.DeadLetter{Source: "influx.write", Place: fmt.Sprintf("line %d", n), Reason: "bad_line", Detail: err.Error(), Bytes: line})
+			bad = append(bad, telemetry.DeadLetter{Source: "influx.write", Place: fmt.Sprintf("line %d", n), Reason: reason, Detail: err.Error(), Bytes: line})
 			continue
 		}
 		readings = append(readings, reading)

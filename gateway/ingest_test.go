@@ -82,7 +82,7 @@ func TestManyBadLines(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	readings, bad, refused := parseLines(body, 0)
+	readings, bad, refused := parseLines(body, 0, nil)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if len(readings) != 1 || refused != lines || len(bad) != maxBadLines {

@@ -20,11 +20,14 @@ import (
 	"haidang/broker"
 	"haidang/drivers/ais"
 	"haidang/drivers/modbus"
+	"haidang/drivers/serial"
+	"haidang/gateway/account"
 	"haidang/gateway/config"
 	"haidang/gateway/console"
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
+	"haidang/gateway/registry"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
@@ -38,6 +41,7 @@ type instance struct {
 	reg    *prometheus.Registry
 
 	spool      *spool.Spool
+	accounts   *account.Store
 	store      *influx.Store
 	clock      *intake.Clock
 	intake     *intake.Intake
@@ -47,12 +51,18 @@ type instance struct {
 	console    *console.Console
 	supervisor *supervisor
 	sources    []source
+	lines      []*modbus.Line
 	roll       *roll // the followers of the warnings log
+	out        outgoing
+	registry   *registry.Registry
+	files      *world     // what the files say; world has what was changed at run time as well
+	letters    *letterbox // what was set aside
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
 	reloading sync.Mutex
 
 	closers []func() error
+	since   time.Time     // of the start
 	ready   chan struct{} // closed when everything runs
 }
 
@@ -64,7 +74,7 @@ type mode struct {
 // open makes the parts of a gateway and takes its ports; nothing runs yet.
 func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog.Logger) (_ *instance, err error) {
 	boundMemory()
-	g := &instance{cfg: cfg, world: w, logger: logger, reg: prometheus.NewRegistry(), ready: make(chan struct{})}
+	g := &instance{cfg: cfg, world: w, logger: logger, reg: prometheus.NewRegistry(), since: time.Now().UTC(), ready: make(chan struct{})}
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {
@@ -74,11 +84,20 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	if err := g.openLog(ctx, m); err != nil {
 		return nil, err
 	}
+	if err := g.openAccounts(); err != nil {
+		return nil, err
+	}
 	if g.store, err = influx.Open(filepath.Join(cfg.Data, "influx"), cfg.Influx, g.reg, g.ingest()); err != nil {
 		return nil, err
 	}
 	g.onClose(g.store.Close)
+	if err := g.guardStore(); err != nil {
+		return nil, err
+	}
 	if g.centre, err = openCentre(ctx, g.spool.Warnings(), g.now); err != nil {
+		return nil, err
+	}
+	if err := g.openRecipients(ctx); err != nil {
 		return nil, err
 	}
 	if g.roll, err = openRoll(ctx, g.spool, g.followWarnings(), logger); err != nil {
@@ -96,6 +115,12 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 		return nil, err
 	}
 	g.onClose(g.console.Close)
+	if err := g.guardConsole(); err != nil {
+		return nil, err
+	}
+	if err := g.openSocket(); err != nil {
+		return nil, err
+	}
 	g.centre.observe(g.console.Notify)
 	return g, nil
 }
@@ -118,6 +143,9 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	if err := os.MkdirAll(g.cfg.Data, 0o750); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	if err := openFormat(g.cfg.Data); err != nil {
+		return err
+	}
 	now := func() time.Time { return g.clock.Now() } // not asked before the first append
 	if m.recording != nil {
 		now = m.recording.Now
@@ -131,6 +159,12 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 		return err
 	}
 	g.onClose(g.spool.Close)
+	if err := g.openRegistry(); err != nil {
+		return err
+	}
+	if g.letters, err = openLetters(g); err != nil {
+		return err
+	}
 	options := intake.Options{
 		Readings: g.spool.Readings(), Letters: g.spool.DeadLetters(),
 		Known: g.world.Known, Strict: g.cfg.Strict, Registerer: g.reg, Logger: g.logger,
@@ -143,6 +177,7 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 		options.Clock = g.clock
 	}
 	g.intake = intake.New(options)
+	g.intake.SetPeriods(g.registry.Periods())
 	return nil
 }
 
@@ -156,7 +191,11 @@ func (g *instance) ingest() http.Handler {
 }
 
 func (g *instance) openSources() (err error) {
-	if g.broker, err = broker.New(g.cfg.Broker, g.intake, g.reg, g.logger); err != nil {
+	guard, err := g.guardBroker()
+	if err != nil {
+		return err
+	}
+	if g.broker, err = broker.New(g.cfg.Broker, g.intake, g.reg, g.logger, guard...); err != nil {
 		return err
 	}
 	g.onClose(func() error { g.broker.Close(); return nil })
@@ -166,13 +205,22 @@ func (g *instance) openSources() (err error) {
 		if err != nil {
 			return fmt.Errorf("modbus %q: %w", c.Name, err)
 		}
+		g.lines = append(g.lines, line)
 		g.sources = append(g.sources, source{name: "modbus." + c.Name, link: c.Name, run: line.Run})
 	}
+	for _, c := range g.cfg.Serial {
+		line, err := serial.New(c, g.intake, g.reg, g.logger)
+		if err != nil {
+			return err // it names the line
+		}
+		g.sources = append(g.sources, source{name: line.Source(), link: c.Name, run: line.Run})
+	}
+	fleet := ais.NewFleet(g.reg)
 	for _, c := range g.cfg.AIS {
 		if err := tryListen(c); err != nil {
 			return err
 		}
-		receiver, err := ais.New(c, g.intake, g.reg, g.logger)
+		receiver, err := ais.New(c, fleet, g.intake, g.reg, g.logger)
 		if err != nil {
 			return fmt.Errorf("ais %q: %w", c.Name, err)
 		}
@@ -229,6 +277,7 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 	context.AfterFunc(behindCtx, stopBefore) // a follower that fails ends the sources too
 	before, beforeCtx := errgroup.WithContext(beforeCtx)
 	before.Go(func() error { return g.console.Run(beforeCtx) })
+	before.Go(func() error { return g.accounts.Run(beforeCtx) })
 	deliver(beforeCtx, before)
 
 	failed := before.Wait()
@@ -292,6 +341,7 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 	})
 	group.Go(func() error { return g.evaluator.Run(ctx) })
 	group.Go(func() error { g.centre.Run(ctx); return nil })
+	group.Go(func() error { return g.letters.Run(ctx) })
 
 	if g.broker != nil {
 		group.Go(func() error { return g.publish(ctx) })
@@ -299,26 +349,7 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error {
 		return warnings.Follow(ctx, spool.FollowOptions{Name: "influx"}, transitions(g.storeWarnings))
 	})
-	for _, c := range g.cfg.IOC {
-		recipient := ioc.NewRecipient(c.Name, ioc.NewWebhook(*c.Webhook, version), ioc.Options{Registerer: g.reg, Logger: g.logger})
-		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
-			sender := recipient.Sender(class)
-			offer := g.centre.lasting()
-			group.Go(func() error {
-				if g.roll.owes(sender.Name()) {
-					err := sender.Accept(ctx, offer)
-					if ctx.Err() != nil {
-						return nil // it is still owed the offer
-					}
-					if err != nil {
-						g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
-					}
-					g.roll.offered(ctx, sender.Name())
-				}
-				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(sender.Accept))
-			})
-		}
-	}
+	g.followRecipients(ctx, group)
 }
 
 // followWarnings are the names of the followers of the warnings log.
@@ -391,14 +422,20 @@ func (g *instance) reload(ctx context.Context) error {
 	}
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	cfg, w, err := g.load()
+	cfg, files, err := g.load()
+	if err != nil {
+		return err
+	}
+	w, err := g.changed(files)
 	if err != nil {
 		return err
 	}
 	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document); err != nil {
 		return err
 	}
+	g.files, g.world = files, w
 	g.intake.SetKnown(w.Known)
+	g.out.places.setZones(w.document.Zones)
 	g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
 	if keys := g.cfg.differs(&cfg); len(keys) > 0 {
 		g.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))

@@ -108,7 +108,7 @@ func (o *replayOptions) run(ctx context.Context, env environment) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &player{options: o, timing: timing, columns: columns, files: files, env: env, clock: &recordingClock{}, pace: replay.Pace{Speed: o.speed}}
+	p := &player{options: o, timing: timing, columns: columns, files: files, env: env, clock: &recordingClock{}, fleet: ais.NewFleet(nil), pace: replay.Pace{Speed: o.speed}}
 	if p.g, err = open(ctx, cfg, w, mode{recording: p.clock}, newLogger(env.stderr)); err != nil {
 		return ended(ctx, err)
 	}
@@ -166,6 +166,7 @@ type player struct {
 	g       *instance
 	clock   *recordingClock
 	pace    replay.Pace
+	fleet   *ais.Fleet // what all AIS recordings know together, as receivers do
 
 	ctx      context.Context // of the sink's calls
 	begun    bool
@@ -176,7 +177,7 @@ type player struct {
 	warnings []telemetry.Warning // in order
 	source   string
 	read     int // records of the files that became readings or were rejected
-	messages uint64
+	heard    heard
 	reasons  map[string]uint64
 	failed   chan error           // the first failed append
 	latest   time.Time            // a record after it has a wrong clock
@@ -257,7 +258,7 @@ func (p *player) decoder(f *replay.File) (replay.Decoder, string, error) {
 	}
 	switch format {
 	case "nmea":
-		return &sentences{decoder: ais.NewDecoder(), messages: &p.messages}, format, nil
+		return &sentences{decoder: p.fleet.Decoder(f.Name, ais.Recorded()), heard: &p.heard}, format, nil
 	case "influx":
 		return replay.LineProtocol(parseLine), format, nil
 	case "csv":
@@ -400,9 +401,12 @@ func (p *player) settle(ctx context.Context) error {
 
 // sentences reads NMEA lines for a replay.
 type sentences struct {
-	decoder  *ais.Decoder
-	messages *uint64 // whole ones, of all files
+	decoder *ais.Decoder
+	heard   *heard // of all files
 }
+
+// heard counts AIS messages.
+type heard struct{ messages, again, unchanged uint64 }
 
 // Line implements replay.Decoder.
 func (s *sentences) Line(line []byte, at time.Time, sink replay.Sink) error {
@@ -429,7 +433,10 @@ func (s *sentences) Line(line []byte, at time.Time, sink replay.Sink) error {
 // End implements replay.Decoder.
 func (s *sentences) End(replay.Sink) error {
 	s.decoder.End()
-	*s.messages += s.decoder.Counts().Messages
+	counts := s.decoder.Counts()
+	s.heard.messages += counts.Messages
+	s.heard.again += counts.Duplicates
+	s.heard.unchanged += counts.Unchanged
 	return nil
 }
 
@@ -441,11 +448,14 @@ func (p *player) summary(warnings []telemetry.Warning) {
 		lines += f.Seen()
 	}
 	fmt.Fprintf(out, "read      %s", count(lines, "line"))
-	if p.messages > 0 {
-		fmt.Fprintf(out, ", %s", count(int(p.messages), "message"))
+	if p.heard.messages > 0 {
+		fmt.Fprintf(out, ", %s", count(int(p.heard.messages), "message"))
 	}
 	fmt.Fprintf(out, " of %s\n", strings.Join(p.options.files, ", "))
 	fmt.Fprintf(out, "accepted  %d readings\n", p.g.intake.Total())
+	if again, same := p.heard.again, p.heard.unchanged; again+same > 0 {
+		fmt.Fprintf(out, "merged    %d messages heard again, %d of facts that did not change\n", again, same)
+	}
 	if p.older > 0 {
 		fmt.Fprintf(out, "late      %d readings older than one before them: stored, and judged by no rule\n", p.older)
 	}

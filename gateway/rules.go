@@ -19,6 +19,10 @@ haidang rules test station/rules`,
 
 // choose executes the verb of a group that the first argument names.
 func (v verb) choose(ctx context.Context, env environment, args []string) int {
+	help := len(args) > 0 && (args[0] == "--help" || args[0] == "-h")
+	if v.usual != "" && !help && (len(args) == 0 || strings.HasPrefix(args[0], "-")) {
+		args = append([]string{v.usual}, args...)
+	}
 	if len(args) == 0 {
 		fmt.Fprint(env.stderr, v.choice())
 		return exitUsage

@@ -32,6 +32,7 @@ type backtestOptions struct {
 	begin, end                  time.Time // of what is reported
 	warm, down                  time.Duration
 	document, live              rules.Document
+	against                     string // where live comes from
 	rejected                    map[string]uint64
 	catalogue                   *telemetry.Catalogue
 	registry                    *telemetry.Registry
@@ -65,7 +66,7 @@ without any reading for such a time, else the rules of silence raise then.`,
 func (o *backtestOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", "", "configuration with kinds, devices, zones, rules and the store (default: the built-in one)")
 	f.StringSliceVar(&o.rules, "rules", nil, "rule files to try instead of the configuration's; patterns, comma-separated or repeated")
-	f.BoolVar(&o.compare, "compare", false, "compare --rules with the rules of the configuration, which are live now")
+	f.BoolVar(&o.compare, "compare", false, "compare --rules with what is live now: in the gateway that runs, else in its data folder, else the configuration's")
 	f.StringVar(&o.from, "from", "", "begin: 2025-10-25, '2025-10-25 06:00' (Vietnam) or RFC 3339")
 	f.StringVar(&o.to, "to", "", "end (default: now, or the end of the files)")
 	f.StringSliceVar(&o.only, "rule", nil, "report only these rules")
@@ -106,6 +107,9 @@ func (o *backtestOptions) run(ctx context.Context, env environment) (err error) 
 	}
 	trials := []*backtest.Trial{trial}
 	if o.compare {
+		if err := o.findLive(ctx, cfg); err != nil {
+			return err
+		}
 		before, err := newTrial(o.live)
 		if err != nil {
 			return err
@@ -335,6 +339,7 @@ func (o *backtestOptions) print(env environment, trials []*backtest.Trial) error
 	var comparison *backtest.Comparison
 	if o.compare {
 		c := backtest.Compare(&trials[1].Report, report)
+		c.Against = o.against
 		comparison = &c
 	}
 	if o.json {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,28 +19,28 @@ import (
 )
 
 func rulesExplainVerb() verb {
-	var address string
+	var from explained
 	var asJSON bool
 	return verb{
-		name: "explain", args: "[--address HOST:PORT] [ID]",
+		name: "explain", args: "[--data DIR|--config FILE|--address HOST:PORT] [ID]",
 		short: "tell the story of a warning of a running gateway; without an id, list the warnings",
 		example: `haidang rules explain
 haidang rules explain kim-long-flood-level-3f9a
-haidang rules explain --address 127.0.0.1:18080 --json kim-long-flood-level-3f9a`,
+haidang rules explain --address 10.0.0.5:8080 --json kim-long-flood-level-3f9a`,
 		flags: func(f *pflag.FlagSet) {
-			f.StringVar(&address, "address", "127.0.0.1:8080", "where the gateway's console listens")
+			from.at.flags(f)
+			f.StringVar(&from.address, "address", "", "ask a gateway elsewhere, whose console listens here and has no accounts")
 			f.BoolVar(&asJSON, "json", false, "print what the gateway answers")
 		},
 		run: func(ctx context.Context, env environment, args []string) error {
 			if len(args) > 1 {
 				return usagef("explain takes one id, not %q", args)
 			}
-			api := gatewayAPI{"http://" + address}
 			if len(args) == 0 {
-				return api.list(ctx, env.stdout)
+				return from.list(ctx, env.stdout)
 			}
 			var answer struct{ Transitions []telemetry.Transition }
-			if err := api.get(ctx, "/api/v1/warnings/"+url.PathEscape(args[0])+"/history", &answer); err != nil {
+			if err := from.get(ctx, "/api/v1/warnings/"+url.PathEscape(args[0])+"/history", &answer); err != nil {
 				return err
 			}
 			if asJSON {
@@ -52,8 +51,12 @@ haidang rules explain --address 127.0.0.1:18080 --json kim-long-flood-level-3f9a
 	}
 }
 
-// A gatewayAPI is the API of a running gateway.
-type gatewayAPI struct{ base string }
+// explained is the gateway whose warnings are explained: the one that runs on a
+// data folder, or one at an address.
+type explained struct {
+	at      runningGateway
+	address string
+}
 
 // askTime bounds one question to a gateway, maxAnswer its answer.
 const (
@@ -61,39 +64,32 @@ const (
 	maxAnswer = 64 << 20
 )
 
-func (a gatewayAPI) get(ctx context.Context, path string, into any) error {
+func (e *explained) get(ctx context.Context, path string, into any) error {
+	if e.address == "" {
+		return e.at.ask(ctx, http.MethodGet, path, nil, nil, into)
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
+	base := "http://" + e.address
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", a.base, err)
+		return fmt.Errorf("ask %s: %w", base, err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("no gateway answers at %s (is it running? --address names another): %w", a.base, err)
+		return fmt.Errorf("no gateway answers at %s (is it running?): %w", base, err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", a.base, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		var problem struct{ Detail string }
-		if json.Unmarshal(body, &problem) != nil || problem.Detail == "" {
-			problem.Detail = response.Status
-		}
-		return fmt.Errorf("%s%s: %s", a.base, path, problem.Detail)
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("%s%s: the answer is not that of a gateway: %w", a.base, path, err)
+	if err := readAnswer(path, response, into); err != nil {
+		return fmt.Errorf("%s: %w", base, err)
 	}
 	return nil
 }
 
 // list prints the warnings that are not cleared, with their ids.
-func (a gatewayAPI) list(ctx context.Context, out io.Writer) error {
+func (e *explained) list(ctx context.Context, out io.Writer) error {
 	var answer struct{ Warnings []telemetry.Warning }
-	if err := a.get(ctx, "/api/v1/warnings", &answer); err != nil {
+	if err := e.get(ctx, "/api/v1/warnings", &answer); err != nil {
 		return err
 	}
 	for _, w := range answer.Warnings {
@@ -133,6 +129,7 @@ func tellStory(out io.Writer, list []telemetry.Transition) error {
 	line("rule", named(last))
 	line("condition", last.Expression)
 	line("saw", saw(last))
+	line("source", sources(last))
 	if last.Site != last.Device {
 		line("site", last.Site)
 	}
@@ -196,6 +193,18 @@ func saw(t *telemetry.Transition) string {
 		words = append(words, "threshold "+shortNumber(*t.Threshold))
 	}
 	return strings.Join(words, ", ")
+}
+
+// sources tells who delivered what the rule saw.
+func sources(t *telemetry.Transition) string {
+	text := t.Source
+	for _, kind := range sortedNames(t.Sources) {
+		if text != "" {
+			text += ", "
+		}
+		text += kind + " from " + t.Sources[kind]
+	}
+	return text
 }
 
 func sortedNames[V any](m map[string]V) []string {

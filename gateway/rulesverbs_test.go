@@ -299,7 +299,7 @@ func TestRulesBacktest(t *testing.T) {
 	}
 
 	compared := tried("--rules", at("new.yaml"), "--compare", at("flood.lp"))
-	wants(t, "the comparison", compared, "0 the same, 1 changed, 0 only now, 1 only new", "only with the new rules:\n  fast kim-long", "    now: 2025-10-27 03:30")
+	wants(t, "the comparison", compared, "against the rules that are live now, in the gateway that runs on "+at("data")+": 0 the same, 1 changed, 0 only now, 1 only new", "only with the new rules:\n  fast kim-long", "    now: 2025-10-27 03:30")
 	var report struct {
 		Rows []struct {
 			Rule    string
@@ -315,6 +315,16 @@ func TestRulesBacktest(t *testing.T) {
 	if len(report.Rows) != 1 || report.Rows[0].Rule != "fast" || report.Rows[0].Minutes <= 0 || len(report.Comparison.OnlyNew) != 1 {
 		t.Errorf("JSON: %+v", report)
 	}
+	// What is live is what the gateway runs on, and once it has stopped what it
+	// left, whatever the files say by now.
+	g.write("rules.yaml", strings.Replace(floodRule, "flood-level", "renamed", 1))
+	again := tried("--rules", at("new.yaml"), "--compare", at("flood.lp"))
+	wants(t, "the comparison with what is not reloaded", again, "in the gateway that runs on ", "0 the same, 1 changed, 0 only now, 1 only new")
+	g.stop()
+	again = tried("--rules", at("new.yaml"), "--compare", at("flood.lp"))
+	wants(t, "the comparison with what was left", again, "those that a gateway left in "+at("data")+" at 20", "0 the same, 1 changed, 0 only now, 1 only new")
+	again = tried("--rules", at("new.yaml"), "--compare", "--data", at("empty"), at("flood.lp"))
+	wants(t, "the comparison with the configuration", again, "those of the configuration (no gateway has run on ", "0 the same, 0 changed, 1 only now, 2 only new")
 	if got := tried("--device", "phu-oc", at("flood.lp")); !strings.Contains(got, "no warning would have been raised") {
 		t.Errorf("of another device: %s", got)
 	}
@@ -362,17 +372,17 @@ func TestRulesExplain(t *testing.T) {
 		t.Fatalf("ack: %v %v", err, response)
 	}
 	response.Body.Close()
-	_, list, _ := command(t, "rules", "explain", "--address", g.ports.console)
+	_, list, _ := command(t, "rules", "explain", "--data", filepath.Join(g.dir, "data"))
 	wants(t, "the list", list, w.ID, "acknowledged")
 	g.publish(c, "telemetry/kim-long/river", `{"level_m":0.5}`)
 	eventually(t, "it clears", 10*time.Second, func() bool { return len(g.warnings("")) == 0 })
 
-	code, story, stderr := command(t, "rules", "explain", "--address", g.ports.console, w.ID)
+	code, story, stderr := command(t, "rules", "explain", "--config", filepath.Join(g.dir, "gateway.yaml"), w.ID)
 	if code != exitWell {
 		t.Fatalf("%d %s", code, stderr)
 	}
 	wants(t, "the story", story, "flood-level at kim-long: cleared; raised ", "rule       flood-level on river", "condition  level_m >= device.alarm2_m",
-		"saw        level_m = 0.5", "goes to    all recipients", `ack by Lan: "đã gọi trạm"`, "  1  ", "  2  ", "  3  ")
+		"  Đã hết: flood-level: ", "saw        level_m = 0.5", "source     broker", "goes to    all recipients", `ack by Lan: "đã gọi trạm"`, "  1  ", "  2  ", "  3  ")
 	code, raw, _ := command(t, "rules", "explain", "--json", "--address", g.ports.console, w.ID)
 	var transitions []telemetry.Transition
 	if err := json.Unmarshal([]byte(raw), &transitions); err != nil || code != exitWell || len(transitions) != 3 || transitions[1].Act == nil || transitions[2].State != telemetry.Cleared {
@@ -382,6 +392,9 @@ func TestRulesExplain(t *testing.T) {
 		if code, _, stderr := command(t, "rules", "explain", "--address", g.ports.console, id); code != exitFailed || !strings.Contains(stderr, want) {
 			t.Errorf("of %s: %d %s", id, code, stderr)
 		}
+	}
+	if code, _, stderr := command(t, "rules", "explain", "--data", g.dir); code != exitFailed || !strings.Contains(stderr, "no gateway runs on the data folder") {
+		t.Errorf("of another folder: %d %s", code, stderr)
 	}
 	if code, _, stderr := command(t, "rules", "explain", "--address", "127.0.0.1:1"); code != exitFailed || !strings.Contains(stderr, "no gateway answers") {
 		t.Errorf("without a gateway: %d %s", code, stderr)

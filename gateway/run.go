@@ -62,6 +62,9 @@ func serve(ctx context.Context, env environment, cfg Configuration, w *world, lo
 	}
 	fmt.Fprintf(env.stdout, "  console   http://%s/\n  data      %s\n", g.console.Addr(), cfg.Data)
 	return g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
+		if manager := newNotifier(logger); manager != nil {
+			group.Go(func() error { return manager.run(ctx, g.ready, func() { g.clock.Now(); g.centre.Warnings(false) }) })
+		}
 		g.live(ctx, group, env.reload)
 	})
 }

@@ -2,13 +2,15 @@ package ioc
 
 import (
 	"fmt"
-	"net/url"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"haidang/gateway/telemetry"
 )
 
-// DefaultTimeout bounds one attempt to deliver, from the dial to the status.
+// DefaultTimeout bounds one attempt to deliver, from the dial to the answer.
 const DefaultTimeout = 10 * time.Second
 
 // Bounds of the configured timeout.
@@ -17,18 +19,95 @@ const (
 	maxTimeout = time.Minute
 )
 
-// Config is one recipient of warnings.
+// Config is one recipient of warnings: its name, and one of the protocols.
 type Config struct {
 	// Name is what rules write under "to", and the recipient in metrics.
-	Name    string         `yaml:"name"`
-	Webhook *WebhookConfig `yaml:"webhook"`
+	Name string `yaml:"name"`
+
+	Webhook *WebhookConfig `yaml:"webhook"` // JSON over HTTP
+	CAP     *CAPConfig     `yaml:"cap"`     // CAP 1.2 over HTTP, or into a folder
+	SMTP    *SMTPConfig    `yaml:"smtp"`    // mail
+
+	SMS   *SMSConfig   `yaml:"sms"`   // short messages through a modem
+	MQTT  *MQTTConfig  `yaml:"mqtt"`  // another broker
+	Siren *SirenConfig `yaml:"siren"` // on a Modbus coil
+
+	Alertmanager *AlertmanagerConfig `yaml:"alertmanager"` // Prometheus' own, API v2
+
+	Digest *DigestConfig `yaml:"digest"` // of mail and short messages, which have it by default
+	Rate   *RateConfig   `yaml:"rate"`   // default: as many as there are
 }
 
-// WebhookConfig is where and how warnings are posted.
-type WebhookConfig struct {
-	URL     string             `yaml:"url"`     // http or https; a user and a password in it are sent as basic authentication
-	Secret  string             `yaml:"secret"`  // key of X-Haidang-Signature; empty: not signed
-	Timeout telemetry.Duration `yaml:"timeout"` // of one attempt, 1s to 1m; default DefaultTimeout
+// ways are the protocols that a recipient can be configured with.
+func ways() string { return "webhook, cap, mqtt, smtp, sms, alertmanager, siren" }
+
+// A way is how a recipient is reached.
+type way struct {
+	name     string
+	validate func() []telemetry.Fault
+	open     func(Outside) Deliverer
+}
+
+// ways returns those that the configuration names.
+func (c *Config) ways() []way {
+	var out []way
+	if w := c.Webhook; w != nil {
+		out = append(out, way{"webhook", w.Validate, func(o Outside) Deliverer { return NewWebhook(*w, o.Version) }})
+	}
+	if w := c.CAP; w != nil {
+		out = append(out, way{"cap", w.Validate, func(o Outside) Deliverer { return NewCAP(*w, o.Bulletins, o.Version) }})
+	}
+	if w := c.SMTP; w != nil {
+		out = append(out, way{"smtp", w.Validate, func(o Outside) Deliverer { return NewSMTP(*w, o.Bulletins) }})
+	}
+	if w := c.Alertmanager; w != nil {
+		out = append(out, way{"alertmanager", w.Validate, func(o Outside) Deliverer { return NewAlertmanager(*w, o.Version) }})
+	}
+	if w := c.SMS; w != nil {
+		out = append(out, way{"sms", w.Validate, func(o Outside) Deliverer { return NewSMS(*w, o.Bulletins, o.Dial) }})
+	}
+	if w := c.MQTT; w != nil {
+		out = append(out, way{"mqtt", w.Validate, func(o Outside) Deliverer { return NewRemote(*w, "haidang-"+o.Gateway+"-"+c.Name) }})
+	}
+	if w := c.Siren; w != nil {
+		out = append(out, way{"siren", w.Validate, func(o Outside) Deliverer { return NewSiren(*w, o.Switch) }})
+	}
+	return out
+}
+
+// Outside is what recipients use of the rest of the gateway.
+type Outside struct {
+	Version   string // the program's own, as others see it
+	Bulletins Bulletins
+	Gateway   string // the gateway's name
+	Dial      Dialer // of modems
+	Switch    Switch // of sirens
+}
+
+// Open makes the recipient of a valid configuration.
+func Open(c Config, outside Outside, o Options) *Recipient {
+	w := c.ways()[0]
+	r := NewRecipient(c.Name, w.open(outside), o)
+	r.via = w.name
+	if c.Rate != nil {
+		r.meter = newMeter(*c.Rate)
+	}
+	digest := DigestConfig{}
+	if c.Digest != nil {
+		digest = *c.Digest
+	}
+	if digester, ok := r.to.(Digester); ok && !digest.Off {
+		r.digester, r.storm = digester, newStorm(digest, outside.Bulletins.Composer.Region)
+	}
+	return r
+}
+
+// Via names the protocol of a recipient, as in webhook.
+func (c *Config) Via() string {
+	if ways := c.ways(); len(ways) > 0 {
+		return ways[0].name
+	}
+	return ""
 }
 
 // Validate reports what is wrong with this recipient.
@@ -37,32 +116,48 @@ func (c Config) Validate() []telemetry.Fault {
 	if !telemetry.ValidName(c.Name) {
 		faults = append(faults, telemetry.Faultf("name", "recipient name %q is not a name of letters, digits and ._:- that begins with a letter or digit", c.Name))
 	}
-	if c.Webhook == nil {
-		return append(faults, telemetry.Faultf("webhook", "recipient %q has no webhook: {url: ...}", c.Name))
+	given := c.ways()
+	if len(given) == 0 {
+		return append(faults, telemetry.Faultf("", "recipient %q cannot be reached; expected one of %s", c.Name, ways()))
 	}
-	return append(faults, telemetry.Under("webhook", c.Webhook.Validate())...)
+	if len(given) > 1 {
+		names := make([]string, len(given))
+		for i := range given {
+			names[i] = given[i].name
+		}
+		faults = append(faults, telemetry.Faultf(given[1].name, "recipient %q has %s; expected one of them: make a recipient of each", c.Name, strings.Join(names, " and ")))
+	}
+	for _, w := range given {
+		faults = append(faults, telemetry.Under(w.name, w.validate())...)
+	}
+	if c.Digest != nil {
+		if c.SMTP == nil && c.SMS == nil {
+			faults = append(faults, telemetry.Faultf("digest", "only smtp and sms tell warnings together"))
+		}
+		faults = append(faults, telemetry.Under("digest", c.Digest.Validate())...)
+	}
+	if c.Rate != nil {
+		faults = append(faults, telemetry.Under("rate", c.Rate.Validate())...)
+	}
+	return faults
 }
 
-// Validate reports what is wrong with the webhook.
-func (c WebhookConfig) Validate() []telemetry.Fault {
+// Unknown reports values that the recipient's texts name and that no kind has.
+func (c *Config) Unknown(kinds *telemetry.Catalogue) []telemetry.Fault {
 	var faults []telemetry.Fault
-	// The address can carry a password or a token: messages do not repeat it.
-	u, err := url.Parse(c.URL)
-	switch {
-	case c.URL == "":
-		faults = append(faults, telemetry.Faultf("url", "url is missing; expected https://host/path"))
-	case err != nil:
-		faults = append(faults, telemetry.Faultf("url", "url cannot be read; expected https://host/path"))
-	case u.Scheme != "http" && u.Scheme != "https":
-		faults = append(faults, telemetry.Faultf("url", "url begins with %q; expected http:// or https://", u.Scheme))
-	case u.Hostname() == "":
-		faults = append(faults, telemetry.Faultf("url", "url has no host; expected https://host/path"))
-	case u.Fragment != "":
-		faults = append(faults, telemetry.Faultf("url", "url has a fragment (#%s), which is never sent", u.Fragment))
+	look := func(at string, texts TextConfig) {
+		values := texts.values()
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			if len(kinds.Owners(name)) == 0 {
+				faults = append(faults, telemetry.Faultf(at+"."+values[name], "no kind has a value %q", name))
+			}
+		}
 	}
-	if t := c.Timeout.Std(); t != 0 && (t < minTimeout || t > maxTimeout) {
-		faults = append(faults, telemetry.Faultf("timeout", "timeout %s is not in %s..%s", c.Timeout,
-			telemetry.Duration(minTimeout), telemetry.Duration(maxTimeout)))
+	if c.SMTP != nil {
+		look("smtp", c.SMTP.TextConfig)
+	}
+	if c.SMS != nil {
+		look("sms", TextConfig{Body: c.SMS.Body})
 	}
 	return faults
 }

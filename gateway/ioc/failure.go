@@ -24,12 +24,16 @@ const (
 	reasonRateLimited = "rate_limited"
 	reasonStatus4xx   = "status_4xx"
 	reasonStatus5xx   = "status_5xx"
-	reasonEncode      = "encode" // the warning cannot be written as JSON
+	reasonEncode      = "encode"  // the warning cannot be written in the recipient's format
+	reasonLogin       = "login"   // the recipient does not know us
+	reasonAddress     = "address" // whom it is for is not known there
+	reasonFile        = "file"    // a folder does not take it
+	reasonModem       = "modem"   // what a modem, or the network behind it, answers
 	reasonOther       = "other"
 )
 
 var reasons = [...]string{reasonTimeout, reasonRefused, reasonDNS, reasonTLS, reasonConnection, reasonRedirect,
-	reasonRateLimited, reasonStatus4xx, reasonStatus5xx, reasonEncode, reasonOther}
+	reasonRateLimited, reasonStatus4xx, reasonStatus5xx, reasonEncode, reasonLogin, reasonAddress, reasonFile, reasonModem, reasonOther}
 
 // A Failure says why one attempt did not deliver a warning.
 type Failure struct {
@@ -39,7 +43,16 @@ type Failure struct {
 	// with everything it is sent.
 	OneWarning bool
 	Final      bool   // no further attempt can succeed
+	Delivered  bool   // the recipient has the warning, but something is to be said
 	Detail     string // the sentence for people: who answered what
+}
+
+// failureIn returns the Failure that an error is, or one of no known reason.
+func failureIn(err error) *Failure {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return f
+	}
+	return &Failure{Reason: reasonOther, Detail: err.Error()}
 }
 
 // Error returns the sentence for people.
@@ -64,13 +77,15 @@ func transportReason(err error) string {
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
 		alert       tls.AlertError
+		remote      *net.OpError
 	)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return reasonRefused
 	case errors.As(err, &dns):
 		return reasonDNS
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert),
+		errors.As(err, &remote) && remote.Op == "remote error": // a TLS alert of the other side
 		return reasonTLS
 	}
 	return reasonConnection

@@ -11,14 +11,70 @@ import (
 // failure closes it for a while that doubles with each further one; a success
 // opens it. So a recipient that is down is called by a few, now and then,
 // however many warnings wait.
+//
+// It is a circuit breaker: after BreakAfter failures in a row it is broken, and
+// each time that the while is over a single attempt goes through as a probe;
+// only its success lets the others pass.
 type gate struct {
 	first, max time.Duration
 
 	mu       sync.Mutex
-	failures int       // in a row
-	closedAt time.Time // when the last failure closed the gate
-	until    time.Time // the gate is closed until then
-	held     time.Time // the recipient asked for quiet until then; a success does not change it
+	failures int           // in a row
+	closedAt time.Time     // when the last failure closed the gate
+	until    time.Time     // the gate is closed until then
+	held     time.Time     // the recipient asked for quiet until then; a success does not change it
+	probe    chan struct{} // closed when the probe that is under way is over; nil: none is
+}
+
+// BreakAfter is how many failures in a row break the circuit to a recipient.
+const BreakAfter = 5
+
+// A Circuit says how a recipient is called.
+type Circuit uint8
+
+// The circuits.
+const (
+	Closed  Circuit = iota // it is called
+	Probing                // one attempt is made to see whether it answers again
+	Broken                 // it is left alone for a while
+)
+
+// String returns the circuit's word.
+func (c Circuit) String() string { return [...]string{"closed", "half-open", "open"}[c] }
+
+// circuit returns how the recipient is called now.
+func (g *gate) circuit() Circuit {
+	pause := g.closedFor()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.failures < BreakAfter:
+		return Closed
+	case pause > 0:
+		return Broken
+	}
+	return Probing
+}
+
+// pass lets an attempt through, or returns what to wait for. The caller calls
+// leave when the attempt is over.
+func (g *gate) pass() (leave func(), wait <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failures < BreakAfter {
+		return func() {}, nil
+	}
+	if g.probe != nil {
+		return nil, g.probe
+	}
+	probe := make(chan struct{})
+	g.probe = probe
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.probe = nil
+		close(probe)
+	}, nil
 }
 
 // wait returns when the gate is open.
@@ -55,6 +111,17 @@ func (g *gate) failed(began time.Time, after time.Duration) {
 	g.failures++
 	g.closedAt = now
 	g.until = now.Add(pause(g.first, g.max, g.failures))
+}
+
+// noted notes how an attempt ended.
+func (g *gate) noted(began time.Time, err error) {
+	if delivered(err) {
+		g.succeeded()
+		return
+	}
+	if f := failureIn(err); !f.OneWarning {
+		g.failed(began, f.After)
+	}
 }
 
 func (g *gate) succeeded() {

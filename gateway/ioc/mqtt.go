@@ -27,13 +27,17 @@ type Publisher interface {
 // retained, and then the empty retained message that removes the earlier one.
 // It is a follower of the warnings log.
 type MQTT struct {
-	to     Publisher
-	ledger *ledger
-
-	mu      sync.Mutex
-	holders map[string]holder // what is retained, by topic
+	to       Publisher
+	ledger   *ledger
+	retained retainer
 
 	published, superseded, duplicate, failed prometheus.Counter
+}
+
+// A retainer is what a broker holds of the warnings, by topic.
+type retainer struct {
+	mu      sync.Mutex
+	holders map[string]holder
 }
 
 type holder struct {
@@ -47,7 +51,7 @@ func NewMQTT(p Publisher, reg prometheus.Registerer) *MQTT {
 	skipped := with.NewCounterVec(prometheus.CounterOpts{
 		Name: "haidang_ioc_mqtt_skipped_total", Help: "Transitions not published: superseded by a newer one, or published before."}, []string{"reason"})
 	return &MQTT{
-		to: p, ledger: newLedger(), holders: map[string]holder{},
+		to: p, ledger: newLedger(), retained: retainer{holders: map[string]holder{}},
 		published: with.NewCounter(prometheus.CounterOpts{
 			Name: "haidang_ioc_mqtt_published_total", Help: "Transitions of warnings published over MQTT."}),
 		superseded: skipped.WithLabelValues("superseded"),
@@ -108,28 +112,38 @@ func (m *MQTT) publish(w *telemetry.Warning) error {
 	if err != nil {
 		return fmt.Errorf("write warning %s as JSON: %w", w.Key(), err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	topic := Topic(w)
+	if err := m.retained.publish(w, Topic(w), payload, func(topic string, payload []byte, retain bool) error {
+		return m.to.Publish(topic, payload, retain, qosWarning)
+	}); err != nil {
+		return err
+	}
+	m.ledger.accept(w.ID, w.N)
+	m.published.Inc()
+	return nil
+}
+
+// publish publishes a warning: retained while it lasts; when it is cleared once,
+// not retained, and then the empty message that removes the retained one.
+func (r *retainer) publish(w *telemetry.Warning, topic string, payload []byte, publish func(topic string, payload []byte, retain bool) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	// A warning that was raised later on the same topic is not covered by, nor
 	// removed with, what comes late of an earlier one.
-	before, held := m.holders[topic]
+	before, held := r.holders[topic]
 	newest := !held || before.id == w.ID || !w.Start.Before(before.start)
 	lasts := w.State != telemetry.Cleared
-	if err := m.to.Publish(topic, payload, lasts && newest, qosWarning); err != nil {
+	if err := publish(topic, payload, lasts && newest); err != nil {
 		return fmt.Errorf("publish warning %s to %s: %w", w.Key(), topic, err)
 	}
 	switch {
 	case !newest:
 	case lasts:
-		m.holders[topic] = holder{id: w.ID, start: w.Start}
+		r.holders[topic] = holder{id: w.ID, start: w.Start}
 	default:
-		if err := m.to.Publish(topic, nil, true, qosWarning); err != nil {
+		if err := publish(topic, nil, true); err != nil {
 			return fmt.Errorf("remove the retained warning from %s: %w", topic, err)
 		}
-		delete(m.holders, topic)
+		delete(r.holders, topic)
 	}
-	m.ledger.accept(w.ID, w.N)
-	m.published.Inc()
 	return nil
 }

@@ -3,6 +3,7 @@ package ioc
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,22 @@ type Deliverer interface {
 	Deliver(ctx context.Context, w telemetry.Warning) error
 }
 
+// A Picker is a Deliverer that is not for every warning.
+type Picker interface {
+	// Picks reports whether the transition is for it.
+	Picks(w telemetry.Warning) bool
+}
+
+// A Keeper is a Deliverer that has to say something while warnings last,
+// although nothing changes.
+type Keeper interface {
+	// Every is how often Keep is called.
+	Every() time.Duration
+	// Keep is told, by a function, which of its warnings last at present. Its
+	// error is that of an attempt to deliver.
+	Keep(ctx context.Context, lasting func() []telemetry.Warning) error
+}
+
 // Options of a Recipient. The zero value works.
 type Options struct {
 	Registerer  prometheus.Registerer // nil: not registered
@@ -51,11 +68,18 @@ type Options struct {
 // delivered and how the recipient fares.
 type Recipient struct {
 	name    string
+	via     string // the protocol
 	to      Deliverer
 	options Options
-	log     *slog.Logger
-	ledger  *ledger
-	gate    gate
+
+	digester Digester
+	storm    *storm // nil: each warning is told by itself
+	meter    *meter // nil: messages are not bounded
+	folded   prometheus.Counter
+
+	log    *slog.Logger
+	ledger *ledger
+	gate   gate
 
 	delivered   prometheus.Counter
 	failed      map[string]prometheus.Counter
@@ -64,7 +88,10 @@ type Recipient struct {
 	lastSuccess prometheus.Gauge
 
 	mu       sync.Mutex
+	senders  []*Sender
 	accepted time.Time // the last time that it accepted anything
+	fault    string    // of the last attempt that failed
+	faultAt  time.Time
 	logged   time.Time // the last line about its failing
 	failing  time.Time // since when it fails; zero: it does not
 }
@@ -113,6 +140,11 @@ func (r *Recipient) register(with promauto.Factory) {
 		errDuplicate:  skipped.WithLabelValues("duplicate"),
 		errGivenUp:    skipped.WithLabelValues("refused"),
 	}
+	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "haidang_ioc_circuit", Help: "How the recipient is called: 0 it is, 1 one attempt is made to see whether it answers again, 2 it is left alone for a while."},
+		func() float64 { return float64(r.gate.circuit()) })
+	r.folded = with.NewCounter(prometheus.CounterOpts{
+		Name: "haidang_ioc_folded_total", Help: "Transitions told together with others, in a digest of their river or area."})
 	r.attempt = with.NewHistogram(prometheus.HistogramOpts{
 		Name: "haidang_ioc_attempt_seconds", Help: "Duration of one attempt to deliver.",
 		Buckets: []float64{0.005, 0.02, 0.1, 0.5, 2, 10, 60}})
@@ -127,6 +159,9 @@ func (r *Recipient) Sender(class Class) *Sender {
 	if registerer != nil {
 		registerer = prometheus.WrapRegistererWith(prometheus.Labels{"class": class.String()}, registerer)
 	}
+	r.mu.Lock()
+	r.senders = append(r.senders, s)
+	r.mu.Unlock()
 	promauto.With(registerer).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "haidang_ioc_oldest_undelivered_seconds",
 		Help: "Age of the oldest transition that the recipient was offered and has not accepted; 0: none.",
@@ -134,11 +169,93 @@ func (r *Recipient) Sender(class Class) *Sender {
 	return s
 }
 
+// wants reports whether a transition is for the recipient.
+func (r *Recipient) wants(w *telemetry.Warning) bool {
+	if !r.addressed(w) {
+		return false
+	}
+	picker, ok := r.to.(Picker)
+	return !ok || picker.Picks(*w)
+}
+
+// addressed reports whether the warning goes to the recipient at all.
+func (r *Recipient) addressed(w *telemetry.Warning) bool {
+	return w.State != telemetry.Pending && !w.Shadow && (len(w.To) == 0 || slices.Contains(w.To, r.name))
+}
+
+// Offer returns what a recipient that is new is told of the warnings that last.
+func (r *Recipient) Offer(lasting []telemetry.Warning) []telemetry.Transition {
+	if o, ok := r.to.(interface {
+		Offer([]telemetry.Warning) []telemetry.Warning
+	}); ok {
+		lasting = o.Offer(lasting)
+	}
+	out := make([]telemetry.Transition, len(lasting))
+	for i := range lasting {
+		out[i].Warning = lasting[i]
+	}
+	return out
+}
+
+// Keep lets a recipient that is a Keeper say what it has to while warnings
+// last, and closes the recipient when ctx ends. lasting returns the warnings that
+// are not cleared.
+func (r *Recipient) Keep(ctx context.Context, lasting func() []telemetry.Warning) error {
+	if closer, ok := r.to.(interface{ Close() }); ok {
+		defer closer.Close()
+	}
+	keeper, ok := r.to.(Keeper)
+	if !ok {
+		<-ctx.Done()
+		return nil
+	}
+	mine := func() []telemetry.Warning {
+		return slices.DeleteFunc(lasting(), func(w telemetry.Warning) bool { return !r.addressed(&w) })
+	}
+	for sleep(ctx, keeper.Every()) == nil {
+		if r.gate.wait(ctx) != nil {
+			break
+		}
+		leave, probe := r.gate.pass()
+		if probe != nil {
+			continue // a warning probes: the next time will do
+		}
+		began := time.Now()
+		err := keeper.Keep(ctx, mine)
+		if ctx.Err() == nil {
+			r.gate.noted(began, err)
+		}
+		leave()
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			r.failedWith(r.count(err), "of those that last", err)
+		default:
+			r.kept()
+		}
+	}
+	return nil
+}
+
+func (r *Recipient) count(err error) *Failure {
+	failure := failureIn(err)
+	counter, ok := r.failed[failure.Reason]
+	if !ok {
+		counter = r.failed[reasonOther]
+	}
+	counter.Inc()
+	return failure
+}
+
 // succeeded notes that the recipient accepted a warning.
 func (r *Recipient) succeeded() {
 	r.delivered.Inc()
+	r.kept()
+}
+
+// kept notes that the recipient answered well.
+func (r *Recipient) kept() {
 	r.lastSuccess.SetToCurrentTime()
-	r.gate.succeeded()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.accepted = time.Now()
@@ -154,18 +271,58 @@ func (r *Recipient) failedWith(f *Failure, key string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if r.failing.IsZero() && !f.OneWarning {
+	r.fault, r.faultAt = err.Error(), now
+	if r.failing.IsZero() && !f.OneWarning && !f.Delivered {
 		r.failing = now
 	}
 	if now.Sub(r.logged) < logEvery {
 		return
 	}
 	r.logged = now
-	r.log.Warn("a warning is not delivered yet and will be tried again", "warning", key, "error", err)
+	said := "a warning is not delivered yet and will be tried again"
+	if f.Delivered {
+		said = "a warning is delivered, but not to all"
+	}
+	r.log.Warn(said, "warning", key, "error", err)
 }
 
 func (r *Recipient) acceptedSince(t time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.accepted.After(t)
+}
+
+// A Health says how a recipient fares.
+type Health struct {
+	Recipient   string     `json:"recipient"`
+	Via         string     `json:"via"`                    // webhook, cap, smtp, ...
+	Circuit     string     `json:"circuit"`                // closed: it is called; open: it is left alone for a while
+	Backlog     int        `json:"backlog"`                // transitions that it was offered and has not accepted
+	OldestS     float64    `json:"oldest_s"`               // age of the oldest of them, in seconds
+	LastSuccess *time.Time `json:"last_success,omitempty"` // since the start of the gateway, as the two below
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	Since       *time.Time `json:"failing_since,omitempty"` // it fails without a success in between
+}
+
+// Health returns how the recipient fares.
+func (r *Recipient) Health() Health {
+	h := Health{Recipient: r.name, Via: r.via, Circuit: r.gate.circuit().String()}
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.senders {
+		h.Backlog += s.backlog()
+		h.OldestS = max(h.OldestS, s.oldest(now).Seconds())
+	}
+	h.LastSuccess, h.LastErrorAt, h.Since = known(r.accepted), known(r.faultAt), known(r.failing)
+	h.LastError = r.fault
+	return h
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }

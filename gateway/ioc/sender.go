@@ -59,14 +59,55 @@ func (s *Sender) Accept(ctx context.Context, transitions []telemetry.Transition)
 }
 
 func (s *Sender) acceptSome(ctx context.Context, transitions []telemetry.Transition) ([]telemetry.RejectedRecord, error) {
-	queues := map[string][]int{} // places in transitions, by device
+	var mine []int // places in transitions
 	for i := range transitions {
 		if w := &transitions[i].Warning; s.wants(w) {
-			queues[w.Device] = append(queues[w.Device], i)
+			mine = append(mine, i)
 			s.await(i, w.At)
 		}
 	}
 	defer s.awaitNothing()
+	mine = s.thin(mine, transitions)
+	var refused []telemetry.RejectedRecord
+	if storm := s.to.storm; storm != nil && len(mine) > 0 && storm.rages(len(mine), time.Now()) {
+		refused = s.acceptTogether(ctx, mine, transitions)
+	} else {
+		refused = s.acceptEach(ctx, mine, transitions)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("deliver warnings to %s: %w", s.to.name, context.Cause(ctx))
+	}
+	slices.SortFunc(refused, func(a, b telemetry.RejectedRecord) int { return a.Index - b.Index })
+	return refused, nil
+}
+
+// thin leaves out, where messages are bounded or told together, the transitions
+// of a warning that a newer one of the same batch follows.
+func (s *Sender) thin(mine []int, transitions []telemetry.Transition) []int {
+	if s.to.meter == nil && (s.to.storm == nil || !s.to.storm.rages(len(mine), time.Now())) {
+		return mine
+	}
+	newest := map[string]int{}
+	for _, i := range mine {
+		newest[transitions[i].ID] = i
+	}
+	return slices.DeleteFunc(mine, func(i int) bool {
+		if newest[transitions[i].ID] == i {
+			return false
+		}
+		s.to.skipped[errSuperseded].Inc()
+		s.done(i)
+		return true
+	})
+}
+
+// acceptEach delivers transitions one by one, those of several devices at the
+// same time.
+func (s *Sender) acceptEach(ctx context.Context, mine []int, transitions []telemetry.Transition) []telemetry.RejectedRecord {
+	queues := map[string][]int{}
+	for _, i := range mine {
+		queues[transitions[i].Device] = append(queues[transitions[i].Device], i)
+	}
 	var (
 		workers sync.WaitGroup
 		mu      sync.Mutex
@@ -75,7 +116,8 @@ func (s *Sender) acceptSome(ctx context.Context, transitions []telemetry.Transit
 	for _, queue := range queues {
 		workers.Go(func() {
 			for _, i := range queue {
-				err := s.send(ctx, transitions[i].Warning)
+				w := transitions[i].Warning
+				err := s.send(ctx, w.Key(), func(ctx context.Context) error { return s.attempt(ctx, w) })
 				if ctx.Err() != nil {
 					return
 				}
@@ -89,26 +131,89 @@ func (s *Sender) acceptSome(ctx context.Context, transitions []telemetry.Transit
 		})
 	}
 	workers.Wait()
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("deliver warnings to %s: %w", s.to.name, context.Cause(ctx))
+	if s.to.storm != nil {
+		s.to.storm.note(len(mine), time.Now())
 	}
-	slices.SortFunc(refused, func(a, b telemetry.RejectedRecord) int { return a.Index - b.Index })
-	return refused, nil
+	return refused
 }
 
-func (s *Sender) wants(w *telemetry.Warning) bool {
-	return w.State != telemetry.Pending && s.class.Has(w.Severity) &&
-		(len(w.To) == 0 || slices.Contains(w.To, s.to.name))
+// acceptTogether delivers transitions as digests. It returns some time after
+// they are delivered, so that what happens meanwhile is one batch.
+func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []telemetry.Transition) (refused []telemetry.RejectedRecord) {
+	storm := s.to.storm
+	var warnings []telemetry.Warning
+	places := map[string]int{}
+	for _, i := range mine {
+		w := transitions[i].Warning
+		if err := s.to.ledger.passed(w.ID, w.N); err != nil {
+			s.to.skipped[err].Inc()
+			s.done(i)
+			continue
+		}
+		warnings = append(warnings, w)
+		places[w.Key()] = i
+	}
+	for _, d := range storm.digests(warnings, time.Now()) {
+		err := s.send(ctx, d.Key, func(ctx context.Context) error { return s.attemptDigest(ctx, d) })
+		if ctx.Err() != nil {
+			return refused
+		}
+		for i := range d.Warnings {
+			w := &d.Warnings[i]
+			s.done(places[w.Key()])
+			if err != nil {
+				refused = append(refused, telemetry.RejectedRecord{Index: places[w.Key()], Reason: "refused", Detail: err.Error()})
+				continue
+			}
+			s.to.ledger.accept(w.ID, w.N)
+		}
+		if err == nil {
+			storm.sent(&d, time.Now())
+			s.to.folded.Add(float64(len(d.Warnings)))
+		}
+	}
+	if len(warnings) > 0 {
+		storm.note(len(warnings), time.Now())
+		_ = sleep(ctx, storm.every) // the context's end is seen by the caller
+	}
+	return refused
 }
 
-// send tries until the warning is delivered or passed by. It returns an error
-// when the context ended, or when the recipient refuses this warning for good.
-func (s *Sender) send(ctx context.Context, w telemetry.Warning) error {
+// attemptDigest makes one attempt to deliver a digest.
+func (s *Sender) attemptDigest(ctx context.Context, d Digest) error {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	began := time.Now()
+	err = s.to.digester.DeliverDigest(ctx, d)
+	s.to.attempt.Observe(time.Since(began).Seconds())
+	if ctx.Err() == nil {
+		s.to.gate.noted(began, err)
+	}
+	return err
+}
+
+func (s *Sender) wants(w *telemetry.Warning) bool { return s.class.Has(w.Severity) && s.to.wants(w) }
+
+// send tries until what has this key is delivered or passed by. It returns an
+// error when the context ended, or when the recipient refuses it for good.
+func (s *Sender) send(ctx context.Context, key string, attempt func(context.Context) error) error {
+	if s.to.meter != nil {
+		if err := s.to.meter.wait(ctx, s.class == Grave); err != nil {
+			return err
+		}
+	}
 	first := time.Now()
 	for attempts := 1; ; attempts++ {
-		began, err := s.attempt(ctx, w)
+		err := attempt(ctx)
 		switch {
 		case err == nil:
+			s.to.succeeded()
+			return nil
+		case delivered(err):
+			s.to.failedWith(s.to.count(err), key, err)
 			s.to.succeeded()
 			return nil
 		case err == errSuperseded, err == errDuplicate:
@@ -123,16 +228,13 @@ func (s *Sender) send(ctx context.Context, w telemetry.Warning) error {
 			}
 			continue
 		}
-		failure := s.count(err)
+		failure := s.to.count(err)
 		if s.givesUp(failure, attempts, first) {
 			s.to.skipped[errGivenUp].Inc()
-			s.to.log.Error("the recipient refuses a warning for good: it is set aside", "warning", w.Key(), "attempts", attempts, "error", err)
-			return fmt.Errorf("%d attempts to deliver %s to %s: %w", attempts, w.Key(), s.to.name, err)
+			s.to.log.Error("the recipient refuses a warning for good: it is set aside", "warning", key, "attempts", attempts, "error", err)
+			return fmt.Errorf("%d attempts to deliver %s to %s: %w", attempts, key, s.to.name, err)
 		}
-		if !failure.OneWarning {
-			s.to.gate.failed(began, failure.After)
-		}
-		s.to.failedWith(failure, w.Key(), err)
+		s.to.failedWith(failure, key, err)
 		wait := max(pause(s.to.options.FirstPause, s.to.options.MaxPause, attempts), failure.After)
 		if err := sleep(ctx, wait); err != nil {
 			return err
@@ -140,58 +242,64 @@ func (s *Sender) send(ctx context.Context, w telemetry.Warning) error {
 	}
 }
 
-// attempt makes one attempt as soon as the recipient may be called, and returns
-// when it began.
-func (s *Sender) attempt(ctx context.Context, w telemetry.Warning) (began time.Time, err error) {
+// attempt makes one attempt as soon as the recipient may be called.
+func (s *Sender) attempt(ctx context.Context, w telemetry.Warning) error {
 	if err := s.to.ledger.passed(w.ID, w.N); err != nil {
-		return began, err
+		return err
 	}
-	if err := s.enter(ctx); err != nil {
-		return began, err
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return err
 	}
-	defer func() { <-s.slots }()
+	defer leave()
 	flight, land, err := s.to.ledger.depart(ctx, w.ID, w.N)
 	if err != nil {
-		return began, err
+		return err
 	}
-	began = time.Now()
+	began := time.Now()
 	err = s.to.to.Deliver(flight, w)
 	overtaken := context.Cause(flight) == errOvertaken
-	land(err == nil)
+	land(delivered(err))
 	s.to.attempt.Observe(time.Since(began).Seconds())
-	if err != nil && overtaken {
-		err = errOvertaken
+	if !delivered(err) && overtaken {
+		return errOvertaken
 	}
-	return began, err
+	if ctx.Err() == nil {
+		s.to.gate.noted(began, err)
+	}
+	return err
 }
 
-// enter waits for the gate to be open and takes a slot.
-func (s *Sender) enter(ctx context.Context) error {
+// delivered reports whether the recipient has the warning.
+func delivered(err error) bool { return err == nil || failureIn(err).Delivered }
+
+// enter waits for the gate to be open and takes a slot. The caller calls leave
+// when the attempt is over.
+func (s *Sender) enter(ctx context.Context) (leave func(), err error) {
 	for {
 		if err := s.to.gate.wait(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		select {
 		case s.slots <- struct{}{}:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		if s.to.gate.closedFor() <= 0 {
-			return nil
+		if s.to.gate.closedFor() > 0 {
+			<-s.slots
+			continue
+		}
+		left, probe := s.to.gate.pass()
+		if probe == nil {
+			return func() { left(); <-s.slots }, nil
 		}
 		<-s.slots
+		select {
+		case <-probe:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-}
-
-func (s *Sender) count(err error) *Failure {
-	failure := &Failure{Reason: reasonOther}
-	errors.As(err, &failure)
-	counter, ok := s.to.failed[failure.Reason]
-	if !ok {
-		counter = s.to.failed[reasonOther]
-	}
-	counter.Inc()
-	return failure
 }
 
 // givesUp reports whether the fault lies in this warning and not in the
@@ -221,6 +329,13 @@ func (s *Sender) awaitNothing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.waiting)
+}
+
+// backlog returns how many transitions it was offered that are not delivered.
+func (s *Sender) backlog() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
 }
 
 // oldest returns the age of the oldest transition that is not delivered yet.

@@ -262,7 +262,8 @@ func TestConnectionIsKept(t *testing.T) {
 func inMemory(t *testing.T, hook *Webhook, handler http.Handler) {
 	listener := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then does a server notice that the client has gone
+		body, _ := io.ReadAll(r.Body) // only then does a server notice that the client has gone
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		handler.ServeHTTP(w, r)
 	})}
 	served := make(chan struct{})

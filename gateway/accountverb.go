@@ -1,0 +1,507 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"haidang/gateway/account"
+	"haidang/gateway/telemetry"
+)
+
+func accountVerb() verb {
+	return verb{
+		name: "account", args: "add|list|remove|rotate|passwd|lock|unlock|token|untoken",
+		short: "who may do what: devices, programs and people; a running gateway follows within a second",
+		example: `haidang account add kim-long --role station
+haidang account add lan --role operator
+haidang account list`,
+		verbs: []verb{accountAddVerb(), accountListVerb(), accountRemoveVerb(), accountRotateVerb(), accountPasswdVerb(),
+			accountLockVerb("lock", true), accountLockVerb("unlock", false), accountTokenVerb(), accountUntokenVerb()},
+	}
+}
+
+// An accountPlace is the flags that say which file of accounts is meant.
+type accountPlace struct {
+	configuration, data string
+	json                bool
+}
+
+func (p *accountPlace) flags(f *pflag.FlagSet) {
+	f.StringVar(&p.configuration, "config", "", "the configuration of the gateway whose accounts these are")
+	f.StringVar(&p.data, "data", "", "its data folder (default: that of the configuration, else ./haidang-data)")
+	f.BoolVar(&p.json, "json", false, "answer with JSON")
+}
+
+// file is the file of accounts. The rest of the configuration may have faults:
+// one of them may be that there are no accounts yet.
+func (p *accountPlace) file() (string, error) {
+	cfg := defaults()
+	if p.configuration != "" {
+		doc, err := folder{dir: filepath.Dir(p.configuration)}.open(filepath.Base(p.configuration))
+		if err != nil {
+			return "", err
+		}
+		if faults := doc.Decode(&cfg); len(faults) > 0 {
+			return "", faults
+		}
+	}
+	if p.data != "" {
+		cfg.Data = p.data
+	}
+	file := cfg.accountsFile()
+	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+		return "", fmt.Errorf("make the folder of the accounts: %w", err)
+	}
+	return file, nil
+}
+
+// edit changes the accounts.
+func (p *accountPlace) edit(change func(*account.Book) error) error {
+	file, err := p.file()
+	if err != nil {
+		return err
+	}
+	err = account.Edit(file, change)
+	if faults, ok := errors.AsType[account.Faults](err); ok {
+		return asFaults(file, faults)
+	}
+	return err
+}
+
+// one returns the only argument of a verb.
+func one(args []string, what string) (string, error) {
+	if len(args) != 1 {
+		return "", usagef("want one %s, not %q", what, args)
+	}
+	return args[0], nil
+}
+
+// tell prints an answer for people, or as JSON.
+func (p *accountPlace) tell(env environment, answer any, text string, args ...any) error {
+	if p.json {
+		encoder := json.NewEncoder(env.stdout)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(answer)
+	}
+	_, err := fmt.Fprintf(env.stdout, text, args...)
+	return err
+}
+
+// A secretAnswer is what a verb that makes a secret tells.
+type secretAnswer struct {
+	Account string         `json:"account"`
+	Role    telemetry.Role `json:"role,omitempty"`
+	Secret  string         `json:"secret,omitempty"`
+	Token   string         `json:"token,omitempty"`
+	Good    string         `json:"previous_until,omitempty"`
+}
+
+func accountAddVerb() verb {
+	var p accountPlace
+	var r account.Record
+	var role, limits string
+	var bare bool
+	return verb{
+		name: "add", args: "NAME --role ROLE",
+		short: "make an account; the secret of a device or program is shown once, a person is asked for a password",
+		example: `haidang account add kim-long --role station
+haidang account add lora --role integrator --device 'lora-*'
+haidang account add tasmota-7 --role station --publish 'tele/{account}/#'
+haidang account add lan --role operator < password.txt`,
+		flags: func(f *pflag.FlagSet) {
+			f.StringVar(&role, "role", "", "station, vessel, integrator, reader, viewer, operator, author or administrator")
+			f.StringArrayVar(&r.Devices, "device", nil, "a device that it may speak for, * for any run of characters; may be repeated (default: the one of its name)")
+			f.StringArrayVar(&r.Publish, "publish", nil, "a filter of topics that it may publish on besides those of its role; {account} and {device} are levels")
+			f.StringArrayVar(&r.Subscribe, "subscribe", nil, "a filter of topics that it may read besides those of its role")
+			f.StringVar(&limits, "limits", "", "such as messages_per_s=50,connections=2 (default: those of its role)")
+			f.StringVar(&r.Note, "note", "", "for people")
+			f.BoolVar(&bare, "no-secret", false, "none: it comes with a certificate or with tokens")
+			p.flags(f)
+		},
+		run: func(_ context.Context, env environment, args []string) (err error) {
+			if r.Name, err = one(args, "name"); err != nil {
+				return err
+			}
+			r.Role = telemetry.Role(role)
+			if !slices.Contains(telemetry.Roles(), r.Role) {
+				return usagef("--role %q is not one of %v", role, telemetry.Roles())
+			}
+			if err := parseLimits(&r.Limits, limits); err != nil {
+				return err
+			}
+			password := ""
+			if r.Role.Person() && !bare {
+				if password, err = readPassword(env, r.Name); err != nil {
+					return err
+				}
+			}
+			secret := ""
+			if err := p.edit(func(b *account.Book) error {
+				secret, err = b.Add(r, password, !bare)
+				return err
+			}); err != nil {
+				return err
+			}
+			return p.tell(env, secretAnswer{Account: r.Name, Role: r.Role, Secret: secret}, "%s", added(&r, secret))
+		},
+	}
+}
+
+// added tells what became of an account.
+func added(r *account.Record, secret string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Account %s (%s) is made.\n", r.Name, r.Role)
+	if secret == "" {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "  secret  %s   (shown this once; write it down now)\n", secret)
+	if r.Role == telemetry.RoleStation || r.Role == telemetry.RoleVessel {
+		fmt.Fprintf(&b, "  try     mosquitto_pub -q 1 -u %s -P %s -t telemetry/%s/river -m '{\"level_m\":3.62}'\n", r.Name, secret, r.Name)
+	}
+	return b.String()
+}
+
+// parseLimits reads limits as name=number, separated by commas.
+func parseLimits(l *telemetry.Limits, text string) error {
+	if text == "" {
+		return nil
+	}
+	numbers := map[string]*int{"connections": &l.Connections, "sessions": &l.Sessions, "messages_per_s": &l.MessagesPerS,
+		"inflight": &l.Inflight, "subscriptions": &l.Subscriptions, "retained": &l.Retained}
+	sizes := map[string]*telemetry.Size{"bytes_per_s": &l.BytesPerS, "packet_bytes": &l.PacketBytes}
+	for part := range strings.SplitSeq(text, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		var err error
+		switch {
+		case numbers[name] != nil:
+			*numbers[name], err = strconv.Atoi(value)
+		case sizes[name] != nil:
+			*sizes[name], err = telemetry.ParseSize(value)
+		default:
+			err = errors.New("there is no such limit; expected connections, sessions, messages_per_s, bytes_per_s, packet_bytes, inflight, subscriptions or retained")
+		}
+		if err != nil {
+			return usagef("--limits %q: %v", part, err)
+		}
+	}
+	return nil
+}
+
+// readPassword asks a person twice without showing it, or reads a line where
+// nobody sits at a terminal.
+func readPassword(env environment, name string) (string, error) {
+	file, ok := env.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		line, err := bufio.NewReader(io.LimitReader(env.stdin, 4096)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return "", errors.New("no password: expected one line on standard input")
+		}
+		return line, nil
+	}
+	var typed [2]string
+	for i, prompt := range []string{"Password of " + name, "Once more"} {
+		fmt.Fprintf(env.stderr, "%s: ", prompt)
+		read, err := term.ReadPassword(int(file.Fd()))
+		fmt.Fprintln(env.stderr)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		typed[i] = string(read)
+	}
+	if typed[0] != typed[1] {
+		return "", errors.New("the two are not the same")
+	}
+	return typed[0], nil
+}
+
+func accountRemoveVerb() verb {
+	var p accountPlace
+	return verb{
+		name: "remove", args: "NAME",
+		short:   "take an account away; its sessions end",
+		example: "haidang account remove kim-long",
+		flags:   p.flags,
+		run: func(_ context.Context, env environment, args []string) error {
+			name, err := one(args, "name")
+			if err != nil {
+				return err
+			}
+			if err := p.edit(func(b *account.Book) error { return b.Remove(name) }); err != nil {
+				return err
+			}
+			return p.tell(env, secretAnswer{Account: name}, "Account %s is gone.\n", name)
+		},
+	}
+}
+
+func accountRotateVerb() verb {
+	var p accountPlace
+	keep := "0s"
+	return verb{
+		name: "rotate", args: "NAME [--keep 24h]",
+		short:   "give a device or program a new secret, shown once; its sessions end",
+		example: "haidang account rotate kim-long --keep 7d",
+		flags: func(f *pflag.FlagSet) {
+			f.StringVar(&keep, "keep", keep, "for how long the old secret stays good, so that the device can be changed in peace")
+			p.flags(f)
+		},
+		run: func(_ context.Context, env environment, args []string) error {
+			name, err := one(args, "name")
+			if err != nil {
+				return err
+			}
+			good, err := telemetry.ParseDuration(keep)
+			if err != nil || good < 0 {
+				return usagef("--keep %q is not a duration such as 24h or 7d", keep)
+			}
+			answer := secretAnswer{Account: name}
+			if err := p.edit(func(b *account.Book) (err error) {
+				answer.Secret, err = b.Rotate(name, good.Std())
+				return err
+			}); err != nil {
+				return err
+			}
+			text := "The old one is good no more."
+			if good > 0 {
+				answer.Good = time.Now().Add(good.Std()).UTC().Format(time.RFC3339)
+				text = "The old one is good until " + answer.Good + "."
+			}
+			return p.tell(env, answer, "Account %s has a new secret. %s\n  secret  %s   (shown this once; write it down now)\n", name, text, answer.Secret)
+		},
+	}
+}
+
+func accountPasswdVerb() verb {
+	var p accountPlace
+	return verb{
+		name: "passwd", args: "NAME",
+		short:   "give a person a new password, asked for or read from standard input; all sessions end",
+		example: "haidang account passwd lan",
+		flags:   p.flags,
+		run: func(_ context.Context, env environment, args []string) error {
+			name, err := one(args, "name")
+			if err != nil {
+				return err
+			}
+			password, err := readPassword(env, name)
+			if err != nil {
+				return err
+			}
+			if err := p.edit(func(b *account.Book) error { return b.SetPassword(name, password) }); err != nil {
+				return err
+			}
+			return p.tell(env, secretAnswer{Account: name}, "The password of %s is changed.\n", name)
+		},
+	}
+}
+
+func accountLockVerb(act string, lock bool) verb {
+	var p accountPlace
+	short := "let an account in again"
+	if lock {
+		short = "let an account in no more, without taking it away; its sessions end"
+	}
+	return verb{
+		name: act, args: "NAME", short: short, example: "haidang account " + act + " kim-long", flags: p.flags,
+		run: func(_ context.Context, env environment, args []string) error {
+			name, err := one(args, "name")
+			if err != nil {
+				return err
+			}
+			if err := p.edit(func(b *account.Book) error { return b.SetDisabled(name, lock) }); err != nil {
+				return err
+			}
+			return p.tell(env, secretAnswer{Account: name}, "Account %s is %sed.\n", name, act)
+		},
+	}
+}
+
+func accountTokenVerb() verb {
+	var p accountPlace
+	var rights []string
+	expires := "90d"
+	return verb{
+		name: "token", args: "NAME [--right read] [--expires 90d]",
+		short: "make a token, with which a program acts for an account over HTTP; shown once",
+		example: `haidang account token grafana --right read --expires 365d
+curl -H 'Authorization: Bearer hd1_...' http://127.0.0.1:8080/api/v1/warnings`,
+		flags: func(f *pflag.FlagSet) {
+			f.StringArrayVar(&rights, "right", nil, "read, write, operate, rule or administer; may be repeated (default: all that the account has)")
+			f.StringVar(&expires, "expires", expires, "for how long it is good; never is for ever")
+			p.flags(f)
+		},
+		run: func(_ context.Context, env environment, args []string) error {
+			name, err := one(args, "name")
+			if err != nil {
+				return err
+			}
+			life := telemetry.Duration(0)
+			if expires != "never" {
+				if life, err = telemetry.ParseDuration(expires); err != nil || life <= 0 {
+					return usagef("--expires %q is not a duration such as 90d, or never", expires)
+				}
+			}
+			list := make([]telemetry.Right, len(rights))
+			for i, right := range rights {
+				list[i] = telemetry.Right(right)
+			}
+			answer := secretAnswer{Account: name}
+			if err := p.edit(func(b *account.Book) (err error) {
+				answer.Token, err = b.AddToken(name, list, life.Std())
+				return err
+			}); err != nil {
+				return err
+			}
+			return p.tell(env, answer, "A token for %s is made.\n  token   %s   (shown this once; write it down now)\n", name, answer.Token)
+		},
+	}
+}
+
+func accountUntokenVerb() verb {
+	var p accountPlace
+	return verb{
+		name: "untoken", args: "NAME ID",
+		short:   "take a token away, by the id that list shows",
+		example: "haidang account untoken grafana k3cq7zj2mwxa",
+		flags:   p.flags,
+		run: func(_ context.Context, env environment, args []string) error {
+			if len(args) != 2 {
+				return usagef("want a name and the id of a token, not %q", args)
+			}
+			if err := p.edit(func(b *account.Book) error { return b.RemoveToken(args[0], args[1]) }); err != nil {
+				return err
+			}
+			return p.tell(env, secretAnswer{Account: args[0]}, "Token %s of %s is gone.\n", args[1], args[0])
+		},
+	}
+}
+
+// A listedAccount is an account as list shows it: nothing of its secrets.
+type listedAccount struct {
+	Name      string            `json:"name"`
+	Role      telemetry.Role    `json:"role"`
+	Devices   []string          `json:"devices,omitempty"`
+	Publish   []string          `json:"publish,omitempty"`
+	Subscribe []string          `json:"subscribe,omitempty"`
+	Limits    *telemetry.Limits `json:"limits,omitempty"`
+	Secret    bool              `json:"secret"`
+	Previous  *time.Time        `json:"previous_until,omitempty"`
+	Tokens    []listedToken     `json:"tokens,omitempty"`
+	Locked    bool              `json:"locked,omitempty"`
+	Note      string            `json:"note,omitempty"`
+	Created   time.Time         `json:"created"`
+	Changed   time.Time         `json:"changed"`
+}
+
+type listedToken struct {
+	ID      string            `json:"id"`
+	Rights  []telemetry.Right `json:"rights,omitempty"`
+	Expires *time.Time        `json:"expires,omitempty"`
+}
+
+func accountListVerb() verb {
+	var p accountPlace
+	return verb{
+		name: "list", args: "[--json]",
+		short:   "the accounts; no secret can be shown",
+		example: "haidang account list --json",
+		flags:   p.flags,
+		run: func(_ context.Context, env environment, args []string) error {
+			if len(args) > 0 {
+				return usagef("list takes no arguments, only flags: %q", args)
+			}
+			file, err := p.file()
+			if err != nil {
+				return err
+			}
+			records, err := account.List(file)
+			if err != nil {
+				if _, ok := errors.AsType[account.Faults](err); ok {
+					return asFaults(file, err)
+				}
+				return err
+			}
+			list := make([]listedAccount, len(records))
+			for i := range records {
+				list[i] = listed(&records[i])
+			}
+			if p.json {
+				return p.tell(env, map[string]any{"accounts": list}, "")
+			}
+			if len(list) == 0 {
+				_, err := fmt.Fprintf(env.stdout, "There are no accounts in %s: the gateway stays on loopback, where everybody may do everything.\n", file)
+				return err
+			}
+			return listText(env.stdout, list)
+		},
+	}
+}
+
+func listed(r *account.Record) listedAccount {
+	l := listedAccount{Name: r.Name, Role: r.Role, Devices: r.Devices, Publish: r.Publish, Subscribe: r.Subscribe,
+		Secret: r.Secret != "", Locked: r.Disabled, Note: r.Note, Created: r.Created, Changed: r.Changed}
+	if r.Limits != (telemetry.Limits{}) {
+		l.Limits = &r.Limits
+	}
+	if time.Now().Before(r.PreviousUntil) {
+		l.Previous = &r.PreviousUntil
+	}
+	for _, t := range r.Tokens {
+		token := listedToken{ID: t.ID, Rights: t.Rights}
+		if !t.Expires.IsZero() {
+			token.Expires = &t.Expires
+		}
+		l.Tokens = append(l.Tokens, token)
+	}
+	return l
+}
+
+func listText(out io.Writer, list []listedAccount) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ACCOUNT\tROLE\tSPEAKS FOR\tCHANGED\tREMARKS")
+	for _, l := range list {
+		var remarks []string
+		if l.Locked {
+			remarks = append(remarks, "locked")
+		}
+		if !l.Secret {
+			remarks = append(remarks, "no secret")
+		}
+		if l.Previous != nil {
+			remarks = append(remarks, "old secret good until "+l.Previous.Format(time.DateOnly))
+		}
+		for _, t := range l.Tokens {
+			until := "for ever"
+			if t.Expires != nil {
+				until = "until " + t.Expires.Format(time.DateOnly)
+			}
+			remarks = append(remarks, fmt.Sprintf("token %s %v %s", t.ID, t.Rights, until))
+		}
+		if l.Note != "" {
+			remarks = append(remarks, l.Note)
+		}
+		devices := strings.Join(l.Devices, " ")
+		if l.Role == telemetry.RoleStation || l.Role == telemetry.RoleVessel {
+			devices = strings.TrimSpace(l.Name + " " + devices)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Name, l.Role, devices, l.Changed.Format(time.DateOnly), strings.Join(remarks, "; "))
+	}
+	return w.Flush()
+}

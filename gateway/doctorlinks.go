@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"haidang/drivers/link"
+	"haidang/gateway/telemetry"
+)
+
+// reachTime bounds one try to reach something.
+const reachTime = 3 * time.Second
+
+// Bounds of what the doctor finds in order of a running gateway.
+const (
+	longLag  = 30.0  // seconds that a follower may be behind
+	longWait = 120.0 // seconds that a warning may wait for its recipient
+)
+
+// instance looks at the gateway that runs on the data folder, and reports
+// whether one does.
+func (x *examination) instance(ctx context.Context) bool {
+	running := runningGateway{data: x.cfg.Data}
+	conn, err := dialSocket(ctx, x.cfg.Data)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		x.odd("gateway", "run the doctor as root, or as the user that haidang runs as", "its control socket belongs to another user: whether one runs cannot be told")
+		return true
+	case err != nil:
+		x.odd("gateway", "start it: systemctl start haidang, or haidang run; if it ended by itself, journalctl -u haidang says why", "none runs on %s", x.cfg.Data)
+		return false
+	}
+	_ = conn.Close() // it was only a question
+	var h health
+	if err := running.ask(ctx, http.MethodGet, "/api/v1/health", nil, nil, &h); err != nil {
+		x.wrong("gateway", "restart it (systemctl restart haidang) and keep its log for those who mend it", "it holds the data folder and does not answer: %v", err)
+		return true
+	}
+	x.judge(&h)
+	return true
+}
+
+// judge tells what is wrong with a running gateway.
+func (x *examination) judge(h *health) {
+	up := telemetry.Duration(time.Since(h.Started).Round(time.Second))
+	if h.Ready {
+		x.fine("gateway", "%s is ready, version %s, up %s", h.Gateway, h.Version, up)
+	}
+	for _, name := range sortedNames(h.NotReady) {
+		x.wrong("gateway", "its log says more: journalctl -u haidang", "%s is not ready: %s", name, h.NotReady[name])
+	}
+	if h.Version != version {
+		x.odd("version", "restart the gateway, or use its own program", "the gateway is %s, this program %s", h.Version, version)
+	}
+	for _, s := range h.Sources {
+		if !s.Running {
+			x.wrong("source "+s.Name, "look at its cable, power and address; the gateway's log names the cause", "it is down (%.0f tries)", s.Restarts)
+		}
+	}
+	for _, f := range h.Followers {
+		about := f.Name + " of the " + f.Log + " log"
+		if f.Dropped > 0 {
+			x.wrong(about, "give the log more room (spool.max_bytes), or find out why it was behind", "%.0f frames were gone before it had read them", f.Dropped)
+		}
+		if f.LagSeconds > longLag {
+			x.wrong(about, "see below whether its partner can be reached; while it waits everything is kept in the log", "it is %s behind (%.0f frames)", telemetry.Duration(time.Duration(f.LagSeconds)*time.Second), f.LagFrames)
+		}
+	}
+	for _, r := range h.Recipients {
+		if r.WaitingFor > longWait {
+			x.wrong("recipient "+r.Name, "see below whether it can be reached; `haidang deadletter list` has what it refused", "a warning has waited for %s (%.0f failed attempts)", telemetry.Duration(time.Duration(r.WaitingFor)*time.Second), r.Failed)
+		}
+	}
+	for _, reason := range sortedNames(h.SetAside) {
+		x.odd("set aside", "`haidang deadletter list` shows them", "%.0f for %s", h.SetAside[reason], reason)
+	}
+}
+
+// ports looks whether those of a gateway that is to start are free.
+func (x *examination) ports() {
+	for _, p := range x.cfg.listeners() {
+		listener, err := net.Listen("tcp", p.address)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			_, port, _ := net.SplitHostPort(p.address)
+			x.wrong("port of "+p.key, "stop the other program, or choose another port", "%s is taken (ss -ltnp 'sport = :%s' tells by whom)", p.address, port)
+		case errors.Is(err, syscall.EACCES):
+			x.wrong("port of "+p.key, "choose a port from 1024", "%s is for root only", p.address)
+		case err != nil:
+			x.wrong("port of "+p.key, "name an address that this machine has (ip addr)", "%v", err)
+		default:
+			listener.Close()
+			x.fine("port of "+p.key, "%s is free", p.address)
+		}
+	}
+}
+
+// lines looks whether what sources connect to is there.
+func (x *examination) lines(ctx context.Context) {
+	for _, c := range x.cfg.Modbus {
+		x.line(ctx, "modbus "+c.Name, c.Connect)
+	}
+	for _, c := range x.cfg.AIS {
+		x.line(ctx, "ais "+c.Name, c.Connect)
+	}
+}
+
+func (x *examination) line(ctx context.Context, about, connect string) {
+	connect = strings.TrimPrefix(connect, "rtu+")
+	if rest, ok := strings.CutPrefix(connect, "tcp://"); ok && !strings.Contains(rest, ":") {
+		connect += ":502"
+	}
+	target, err := link.Parse(connect)
+	if err != nil {
+		return // the configuration's own faults are told
+	}
+	switch target.Scheme {
+	case link.TCP:
+		x.reach(ctx, about, target.Address, "look at its power, cable and address (ping it)")
+	case link.Serial, link.File:
+		x.device(about, target.Address)
+	}
+}
+
+// device looks at a serial device or a file.
+func (x *examination) device(about, path string) {
+	if _, err := os.Stat(path); err != nil {
+		x.wrong(about, "plug the adapter in; ls -l /dev/serial/by-id names those that are", "%s is not there", path)
+		return
+	}
+	if err := unix.Access(path, unix.R_OK); err != nil {
+		x.wrong(about, "let the user haidang into the group that the device belongs to: usermod -aG dialout haidang", "%s may not be opened: %v", path, err)
+		return
+	}
+	x.fine(about, "%s is there", path)
+}
+
+// partners looks whether those can be reached to whom readings and warnings go.
+func (x *examination) partners(ctx context.Context) {
+	if u := x.cfg.Influx.URL; u != "" {
+		x.reachURL(ctx, "influx", u, "everything is kept in the log until it returns; look at the server and the line to it")
+	}
+	for _, c := range x.cfg.IOC {
+		if c.Webhook != nil {
+			x.reachURL(ctx, "recipient "+c.Name, c.Webhook.URL, "warnings wait until it returns; look at the server and the line to it, and tell who acts by telephone")
+		}
+	}
+}
+
+func (x *examination) reachURL(ctx context.Context, about, address, do string) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return // the configuration's own faults are told
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	x.reach(ctx, about, net.JoinHostPort(u.Hostname(), port), do)
+}
+
+func (x *examination) reach(ctx context.Context, about, address, do string) {
+	dialer := net.Dialer{Timeout: reachTime}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		x.wrong(about, do, "%s cannot be reached: %v", address, reason(err))
+		return
+	}
+	_ = conn.Close() // it was only a question
+	x.fine(about, "%s can be reached", address)
+}
+
+// reason is the cause at the end of an error of the network.
+func reason(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		if op.Timeout() {
+			return fmt.Errorf("no answer within %s", reachTime)
+		}
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,138 @@
+//go:build linux
+
+package faults
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk is an ext4 file system of its own, in a file.
+type disk struct {
+	t     testing.TB
+	image string
+	dir   string // where it is mounted
+}
+
+// newDisk makes and mounts a file system, and skips the test where this machine
+// does not let us.
+func newDisk(t testing.TB, bytes int64) *disk {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a file system needs root")
+	}
+	for _, tool := range []string{"mkfs.ext4", "mount", "umount"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("mounting a file system needs %s", tool)
+		}
+	}
+	folder := t.TempDir()
+	d := &disk{t: t, image: filepath.Join(folder, "image"), dir: filepath.Join(folder, "disk")}
+	if err := os.Mkdir(d.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.image, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(d.image, bytes); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", d.image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
+		t.Skipf("a file system in a file cannot be mounted here: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", d.dir).Run() })
+	return d
+}
+
+// cut is a power cut: what was not synced is gone, as with EXT4_IOC_SHUTDOWN and
+// EXT4_GOING_FLAGS_NOLOGFLUSH of linux/fs/ext4/ext4.h.
+func (d *disk) cut() {
+	d.t.Helper()
+	const shutdown, noLogFlush = 0x8004587d, 2
+	folder, err := os.Open(d.dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := unix.IoctlSetPointerInt(int(folder.Fd()), shutdown, noLogFlush); err != nil {
+		d.t.Skipf("this kernel does not shut down ext4: %v", err)
+	}
+}
+
+// remount mounts it again after a cut; nobody may have a file of it open.
+func (d *disk) remount() {
+	d.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		out, err := exec.Command("umount", d.dir).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("umount: %v: %s", err, out)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
+		d.t.Fatalf("mount: %v: %s", err, out)
+	}
+}
+
+// free returns the bytes that are free.
+func (d *disk) free() int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.dir, &st); err != nil {
+		d.t.Fatal(err)
+	}
+	return int64(st.Bavail) * st.Bsize
+}
+
+// fill takes all but so many bytes of the disk away, until empty.
+func (d *disk) fill(leave int64) {
+	d.t.Helper()
+	name := filepath.Join(d.dir, fmt.Sprint("ballast-", time.Now().UnixNano()))
+	file, err := os.Create(name)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer file.Close()
+	for size := d.free() - leave; size > 0; size = d.free() - leave {
+		if err := unix.Fallocate(int(file.Fd()), 0, fileSize(file), size); err != nil {
+			if size < 64<<10 {
+				return
+			}
+			_ = unix.Fallocate(int(file.Fd()), 0, fileSize(file), size/2)
+		}
+	}
+}
+
+func fileSize(file *os.File) int64 {
+	st, err := file.Stat()
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// empty gives back what fill took.
+func (d *disk) empty() {
+	d.t.Helper()
+	names, err := filepath.Glob(filepath.Join(d.dir, "ballast-*"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := os.Remove(name); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}

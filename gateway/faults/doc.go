@@ -1,0 +1,28 @@
+// Package faults proves from outside what the gateway promises: it starts the
+// real binary, loads it over MQTT, AIS and Modbus with numbered readings, does
+// it harm, and reconciles.
+//
+// The tests run when HAIDANG_FAULTS is set: "ci" does each harm a few times
+// (about three minutes on two cores), "full" as often as the issue of the
+// project asks for (hours). `make faults` and `make faults-ci` set it. At the
+// end a table says for each fault how often it was done, how many readings were
+// acknowledged, lost and doubled, how many warnings were missed, and how long
+// recovery took.
+//
+// # What is reconciled
+//
+// A publisher numbers its readings, gives each a time of its own, keeps them in
+// order, and sends those that were not acknowledged again after it has
+// connected again, as a data logger does. Then:
+//
+//   - every acknowledged number is in InfluxDB, and none is there twice;
+//   - every hundredth reading raises a warning, whose message tells number and
+//     sum of the readings of the last second as the rules know them. Both must be
+//     those of InfluxDB: so the rules have had each reading exactly once, over
+//     every crash. (Clears are counted by the order of the transitions.);
+//   - every such warning has reached the operations centre, each under one key
+//     id/n with one meaning, in order within a device.
+//
+// AIS and Modbus acknowledge nothing: there it is counted what was sent and what
+// is stored, and nothing may be there twice.
+package faults

@@ -1,0 +1,356 @@
+package ioc
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"haidang/gateway/ioc/cap"
+	"haidang/gateway/telemetry"
+)
+
+// Defaults and bounds of digests and rates.
+const (
+	DefaultMoreThan = 5
+	DefaultWithin   = time.Minute
+	DefaultEvery    = 10 * time.Second
+
+	maxMoreThan = 1000
+	maxWithin   = time.Hour
+	maxEvery    = 10 * time.Minute
+	maxRate     = 100_000
+
+	stormLasts = 6 * time.Hour // after the last digest of a region its next one begins a new thread
+	digestList = 40            // warnings that a digest names one by one
+)
+
+// DigestConfig is when a recipient gets warnings together: as soon as there are
+// more than MoreThan messages within Within, further ones are told in one
+// message for each river or area, the gravest first, and the next such message
+// comes Every later at the earliest.
+type DigestConfig struct {
+	MoreThan *int               `yaml:"more_than"` // 0 to 1000; 0: always together; default DefaultMoreThan
+	Within   telemetry.Duration `yaml:"within"`    // 1s to 1h; default DefaultWithin
+	Every    telemetry.Duration `yaml:"every"`     // 1s to 10m; default DefaultEvery
+	Off      bool               `yaml:"off"`       // each warning by itself, however many there are
+}
+
+// RateConfig bounds how many messages a recipient gets. What is beyond waits,
+// and of what waits only the newest transition of each warning is told; the
+// others are counted. A fifth is kept for severe and extreme warnings.
+type RateConfig struct {
+	Most int                `yaml:"most"` // 1 to 100000
+	Per  telemetry.Duration `yaml:"per"`  // 1s to 1d
+}
+
+// Validate reports what is wrong.
+func (c DigestConfig) Validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	if n := c.MoreThan; n != nil && (*n < 0 || *n > maxMoreThan) {
+		faults = append(faults, telemetry.Faultf("more_than", "%d warnings are not in 0..%d", *n, maxMoreThan))
+	}
+	for _, f := range [...]struct {
+		path  string
+		value telemetry.Duration
+		most  time.Duration
+	}{{"within", c.Within, maxWithin}, {"every", c.Every, maxEvery}} {
+		if d := f.value.Std(); d != 0 && (d < time.Second || d > f.most) {
+			faults = append(faults, telemetry.Faultf(f.path, "%s is not in 1s..%s", f.value, telemetry.Duration(f.most)))
+		}
+	}
+	return faults
+}
+
+// Validate reports what is wrong.
+func (c RateConfig) Validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	if c.Most < 1 || c.Most > maxRate {
+		faults = append(faults, telemetry.Faultf("most", "%d messages are not in 1..%d", c.Most, maxRate))
+	}
+	if p := c.Per.Std(); p < time.Second || p > 24*time.Hour {
+		faults = append(faults, telemetry.Faultf("per", "%s is not in 1s..1d", c.Per))
+	}
+	return faults
+}
+
+// A Digest is what several warnings of one region, all of a drill or none, have
+// come to.
+type Digest struct {
+	Key      string   // the same for the same transitions
+	Earlier  []string // keys of the earlier digests of the storm, the oldest first
+	Region   telemetry.Text
+	Warnings []telemetry.Warning // each as it stands; the gravest first, those that are over last
+}
+
+// A Digester is a Deliverer that can tell several warnings at once.
+type Digester interface {
+	DeliverDigest(ctx context.Context, d Digest) error
+}
+
+// A storm decides whether warnings are told one by one or together. Both Senders
+// of a recipient share it.
+type storm struct {
+	moreThan int
+	within   time.Duration
+	every    time.Duration
+	region   func(device string) telemetry.Text
+
+	mu      sync.Mutex
+	told    []time.Time // of messages within the last within
+	regions map[string]*thread
+}
+
+type thread struct {
+	keys []string
+	last time.Time
+}
+
+func newStorm(c DigestConfig, region func(string) telemetry.Text) *storm {
+	s := &storm{moreThan: DefaultMoreThan, within: c.Within.Std(), every: c.Every.Std(), region: region, regions: map[string]*thread{}}
+	if c.MoreThan != nil {
+		s.moreThan = *c.MoreThan
+	}
+	if s.within == 0 {
+		s.within = DefaultWithin
+	}
+	if s.every == 0 {
+		s.every = DefaultEvery
+	}
+	return s
+}
+
+// rages reports whether n further messages would be too many.
+func (s *storm) rages(n int, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = slices.DeleteFunc(s.told, func(t time.Time) bool { return now.Sub(t) >= s.within })
+	return len(s.told)+n > s.moreThan
+}
+
+// note counts messages.
+func (s *storm) note(n int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range min(n, maxMoreThan+1) {
+		s.told = append(s.told, now)
+	}
+	if extra := len(s.told) - 2*maxMoreThan; extra > 0 {
+		s.told = slices.Delete(s.told, 0, extra)
+	}
+}
+
+// digests groups warnings: those of the gravest region first.
+func (s *storm) digests(warnings []telemetry.Warning, now time.Time) []Digest {
+	groups := map[string]*Digest{}
+	for _, w := range warnings {
+		region := s.region(w.Device)
+		name := region.VI
+		if w.Exercise {
+			name += "\x00"
+		}
+		d := groups[name]
+		if d == nil {
+			d = &Digest{Region: region}
+			groups[name] = d
+		}
+		d.Warnings = append(d.Warnings, w)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]Digest, 0, len(groups))
+	for name, d := range groups {
+		slices.SortFunc(d.Warnings, func(a, b telemetry.Warning) int {
+			return cmp.Or(cmp.Compare(rank(&b), rank(&a)), cmp.Compare(a.Device, b.Device), cmp.Compare(a.ID, b.ID))
+		})
+		sum := sha256.New()
+		fmt.Fprintf(sum, "%s\n", name)
+		for i := range d.Warnings {
+			fmt.Fprintf(sum, "%s\n", d.Warnings[i].Key())
+		}
+		d.Key = "digest-" + hex.EncodeToString(sum.Sum(nil)[:8])
+		if t := s.regions[name]; t != nil && now.Sub(t.last) < stormLasts {
+			d.Earlier = slices.Clone(t.keys)
+		}
+		out = append(out, *d)
+	}
+	slices.SortFunc(out, func(a, b Digest) int {
+		return cmp.Or(cmp.Compare(rank(&b.Warnings[0]), rank(&a.Warnings[0])), cmp.Compare(len(b.Warnings), len(a.Warnings)), cmp.Compare(a.Region.VI, b.Region.VI))
+	})
+	return out
+}
+
+// rank orders warnings by what they ask for: the severity, or nothing when they
+// are over.
+func rank(w *telemetry.Warning) telemetry.Severity {
+	if w.State == telemetry.Cleared || w.State == telemetry.Returned {
+		return telemetry.NoSeverity
+	}
+	return w.Severity
+}
+
+// sent remembers a digest, so that the next one of the region continues it.
+func (s *storm) sent(d *Digest, now time.Time) {
+	name := d.Region.VI
+	if d.Warnings[0].Exercise {
+		name += "\x00"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n, t := range s.regions {
+		if now.Sub(t.last) >= stormLasts {
+			delete(s.regions, n)
+		}
+	}
+	t := s.regions[name]
+	if t == nil {
+		t = &thread{}
+		s.regions[name] = t
+	}
+	t.last = now
+	t.keys = append(t.keys, d.Key)
+	if len(t.keys) > maxThread {
+		t.keys = append(t.keys[:1:1], t.keys[2:]...) // the first one names the thread
+	}
+}
+
+// digest writes a digest in one language.
+func (t *texts) digest(d *Digest, vi bool) letter {
+	region := d.Region.EN
+	if vi {
+		region = d.Region.VI
+	}
+	worst := &d.Warnings[0]
+	grade := severityWord(rank(worst), vi)
+	if rank(worst) == telemetry.NoSeverity {
+		grade = choose(vi, "kết thúc", "over")
+	}
+	title := fmt.Sprintf(choose(vi, "[%s] %s: %d cảnh báo", "[%s] %s: %d warnings"), grade, region, len(d.Warnings))
+	if n := len(d.Earlier); n > 0 {
+		title += fmt.Sprintf(choose(vi, " (cập nhật %d)", " (update %d)"), n)
+	}
+	lines := []string{t.counts(d, vi)}
+	for i := range d.Warnings {
+		if i == digestList {
+			lines = append(lines, fmt.Sprintf(choose(vi, "và %d cảnh báo khác", "and %d more"), len(d.Warnings)-i))
+			break
+		}
+		lines = append(lines, t.line(&d.Warnings[i], vi))
+	}
+	l := letter{Title: oneLine(title), Body: strings.Join(lines, "\n")}
+	if worst.Exercise {
+		l.Title, l.Body = cap.Mark(vi)+l.Title, cap.Mark(vi)+l.Body
+	}
+	return l
+}
+
+// counts says how many there are of each severity.
+func (t *texts) counts(d *Digest, vi bool) string {
+	var parts []string
+	for s := telemetry.Extreme; ; s-- {
+		n := 0
+		for i := range d.Warnings {
+			if rank(&d.Warnings[i]) == s {
+				n++
+			}
+		}
+		if n > 0 && s > telemetry.NoSeverity {
+			parts = append(parts, fmt.Sprintf("%d %s", n, severityWord(s, vi)))
+		}
+		if s == telemetry.NoSeverity {
+			if n > 0 {
+				parts = append(parts, fmt.Sprintf(choose(vi, "%d kết thúc", "%d over"), n))
+			}
+			return strings.Join(parts, ", ") + "."
+		}
+	}
+}
+
+func (t *texts) line(w *telemetry.Warning, vi bool) string {
+	b, is := t.from.Chronicle.Of(*w)
+	if !is {
+		b = cap.Bulletin{Type: cap.TypeUpdate, Warning: *w}
+	}
+	return fmt.Sprintf("- %s: %s, %s", grade(&b, vi), t.from.Composer.Texts(&b, vi).Headline, w.At.In(vietnam()).Format(localTime))
+}
+
+func choose(vi bool, inVietnamese, inEnglish string) string {
+	if vi {
+		return inVietnamese
+	}
+	return inEnglish
+}
+
+// DeliverDigest makes one attempt to mail a digest; those of one storm are one
+// thread.
+func (s *SMTP) DeliverDigest(ctx context.Context, d Digest) error {
+	vi, en := s.digest(&d, true), s.digest(&d, false)
+	return s.send(ctx, s.compose(mailing{
+		id: d.Key, thread: d.Earlier, title: vi.Title, vi: vi.Body, en: en.Title + "\n\n" + en.Body,
+		urgent: rank(&d.Warnings[0]) >= telemetry.Severe,
+	}))
+}
+
+// DeliverDigest makes one attempt to send a digest as short messages.
+func (s *SMS) DeliverDigest(ctx context.Context, d Digest) error {
+	var parts []string
+	if s.language != "en" {
+		l := s.digest(&d, true)
+		parts = append(parts, l.Title+": "+strings.TrimPrefix(l.Body, cap.Mark(true)))
+	}
+	if s.language == "en" || s.language == "both" {
+		l := s.digest(&d, false)
+		parts = append(parts, l.Title+": "+strings.TrimPrefix(l.Body, cap.Mark(false)))
+	}
+	return s.say(ctx, d.Key, strings.Join(parts, "\n"))
+}
+
+// A meter bounds messages: a bucket of tokens that fills evenly.
+type meter struct {
+	most float64
+	per  time.Duration
+
+	mu     sync.Mutex
+	tokens float64
+	filled time.Time
+}
+
+func newMeter(c RateConfig) *meter {
+	return &meter{most: float64(c.Most), per: c.Per.Std(), tokens: float64(c.Most), filled: time.Now()}
+}
+
+// take takes a token, or returns how long to wait for one. A fifth of them is
+// for grave warnings alone.
+func (m *meter) take(grave bool, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tokens = min(m.most, m.tokens+m.most*now.Sub(m.filled).Seconds()/m.per.Seconds())
+	m.filled = now
+	need := 1.0
+	if !grave && m.most >= 5 {
+		need += m.most / 5
+	}
+	if m.tokens >= need {
+		m.tokens--
+		return 0
+	}
+	return time.Duration((need-m.tokens)/m.most*float64(m.per)) + time.Millisecond
+}
+
+// wait waits for a token.
+func (m *meter) wait(ctx context.Context, grave bool) error {
+	for {
+		pause := m.take(grave, time.Now())
+		if pause == 0 {
+			return nil
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}

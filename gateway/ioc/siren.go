@@ -1,0 +1,196 @@
+package ioc
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"haidang/gateway/telemetry"
+)
+
+// Times of a siren.
+const (
+	DefaultLongest = 10 * time.Minute
+
+	sirenEvery  = 5 * time.Second // between looks whether it should sound
+	sirenAgain  = time.Minute     // after which it is switched on again while it should sound: its relay may have lost power
+	sirenSwitch = 10 * time.Second
+	minLongest  = time.Second
+	maxLongest  = 24 * time.Hour
+)
+
+// SirenConfig is a siren, a lamp or a barrier on a coil or a register of Modbus.
+// It is on while a warning that goes to it is active and as grave as At, and off
+// as soon as all of those are over, acknowledged, shelved or less grave; and
+// after Longest in any case, until the next one is raised or rises.
+//
+// Who switches it on may lose power before he switches it off: choose a relay
+// with a timer of its own, and let On be its time where it takes one.
+type SirenConfig struct {
+	Line    string `yaml:"line"`    // name of the Modbus line
+	Unit    string `yaml:"unit"`    // id, device, or modem/id, as for haidang modbus write
+	Setting string `yaml:"setting"` // a write of the unit's profile, which its configuration has to allow
+
+	At       telemetry.Severity `yaml:"at"`       // default extreme
+	Longest  telemetry.Duration `yaml:"longest"`  // 1s to 1d; default DefaultLongest
+	On       *float64           `yaml:"on"`       // what is written; default 1
+	Off      *float64           `yaml:"off"`      // default 0
+	Exercise bool               `yaml:"exercise"` // it sounds in a drill, too
+}
+
+// Validate reports what is wrong; whether the setting can be written is not
+// looked at.
+func (c SirenConfig) Validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	for _, f := range [...]struct{ path, value string }{{"line", c.Line}, {"unit", c.Unit}, {"setting", c.Setting}} {
+		if f.value == "" {
+			faults = append(faults, telemetry.Faultf(f.path, "%s is missing; expected line, unit and setting, as for haidang modbus write", f.path))
+		}
+	}
+	if t := c.Longest.Std(); t != 0 && (t < minLongest || t > maxLongest) {
+		faults = append(faults, telemetry.Faultf("longest", "%s is not in %s..%s", c.Longest, telemetry.Duration(minLongest), telemetry.Duration(maxLongest)))
+	}
+	for _, f := range [...]struct {
+		path  string
+		value *float64
+	}{{"on", c.On}, {"off", c.Off}} {
+		if f.value != nil && !telemetry.Finite(*f.value) {
+			faults = append(faults, telemetry.Faultf(f.path, "%v is not a number", *f.value))
+		}
+	}
+	if c.number(true) == c.number(false) {
+		faults = append(faults, telemetry.Faultf("on", "on and off are both %v", c.number(true)))
+	}
+	return faults
+}
+
+func (c *SirenConfig) number(on bool) float64 {
+	switch {
+	case on && c.On != nil:
+		return *c.On
+	case !on && c.Off != nil:
+		return *c.Off
+	case on:
+		return 1
+	}
+	return 0
+}
+
+// A Switch writes a number to a setting of a Modbus unit.
+type Switch func(ctx context.Context, line, unit, setting string, number float64) error
+
+// A Siren switches a siren. It is safe for concurrent use.
+type Siren struct {
+	cfg   SirenConfig
+	write Switch
+
+	mu      sync.Mutex
+	held    map[string]hold // warnings for which it sounds, or has sounded for too long
+	on      bool
+	known   bool      // on is what the relay was told
+	written time.Time // when
+}
+
+// A hold is one warning's claim on the siren.
+type hold struct {
+	n        int
+	severity telemetry.Severity
+	since    time.Time
+}
+
+// NewSiren makes a siren of a valid configuration.
+func NewSiren(c SirenConfig, write Switch) *Siren {
+	if c.At == telemetry.NoSeverity {
+		c.At = telemetry.Extreme
+	}
+	if c.Longest == 0 {
+		c.Longest = telemetry.Duration(DefaultLongest)
+	}
+	return &Siren{cfg: c, write: write, held: map[string]hold{}}
+}
+
+func (s *Siren) claims(w *telemetry.Warning) bool {
+	return w.State == telemetry.Active && w.Severity >= s.cfg.At && (s.cfg.Exercise || !w.Exercise)
+}
+
+// Picks reports whether the transition can switch the siren.
+func (s *Siren) Picks(w telemetry.Warning) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.held[w.ID]
+	return held || s.claims(&w)
+}
+
+// Deliver switches the siren as the transition wants it.
+func (s *Siren) Deliver(ctx context.Context, w telemetry.Warning) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.take(&w)
+	return s.settle(ctx)
+}
+
+// take notes what a warning, as it stands, claims.
+func (s *Siren) take(w *telemetry.Warning) {
+	before, held := s.held[w.ID]
+	if held && w.N < before.n {
+		return
+	}
+	if !s.claims(w) {
+		delete(s.held, w.ID)
+		return
+	}
+	since := w.At
+	if held && w.Severity <= before.severity {
+		since = before.since
+	}
+	s.held[w.ID] = hold{n: w.N, severity: w.Severity, since: since}
+}
+
+// settle switches the siren where it is not as it should be.
+func (s *Siren) settle(ctx context.Context) error {
+	now := time.Now()
+	want := false
+	for _, h := range s.held {
+		want = want || now.Sub(h.since) < s.cfg.Longest.Std()
+	}
+	if s.known && s.on == want && (!want || now.Sub(s.written) < sirenAgain) {
+		return nil
+	}
+	attempt, cancel := context.WithTimeout(ctx, sirenSwitch)
+	defer cancel()
+	s.known = false
+	if err := s.write(attempt, s.cfg.Line, s.cfg.Unit, s.cfg.Setting, s.cfg.number(want)); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		f := &Failure{Reason: reasonOther, Detail: fmt.Sprintf("switch %s of unit %s on %s: %v", s.cfg.Setting, s.cfg.Unit, s.cfg.Line, err)}
+		if attempt.Err() != nil {
+			f.Reason = reasonTimeout
+		}
+		return f
+	}
+	s.on, s.known, s.written = want, true, now
+	return nil
+}
+
+// Every is how often Keep looks.
+func (s *Siren) Every() time.Duration { return sirenEvery }
+
+// Keep holds the siren to the warnings that last: it forgets those that are
+// over, sounds for those of before a restart, and stops in time.
+func (s *Siren) Keep(ctx context.Context, lasting func() []telemetry.Warning) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := map[string]bool{}
+	for _, w := range lasting() {
+		last[w.ID] = true
+		s.take(&w)
+	}
+	for id := range s.held {
+		if !last[id] {
+			delete(s.held, id)
+		}
+	}
+	return s.settle(ctx)
+}
