@@ -16,8 +16,9 @@ import (
 //	1  spool/ (JetStream file storage, frames of version 1), influx/ (InfluxDB 1.x)
 const dataFormat = 1
 
-// formatFile holds the format in the data folder, a decimal number and a line
-// break. A folder without it has format 1.
+// formatFile holds the format in the data folder, a decimal number, twice: one
+// flipped bit must not make it that of a newer program. A folder without it has
+// format 1.
 const formatFile = "format"
 
 // openFormat refuses a data folder that a newer program has written, before
@@ -30,11 +31,10 @@ func openFormat(dir string) error {
 		return fmt.Errorf("read the format of the data folder: %w", err)
 	}
 	if err == nil {
-		format, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		switch {
-		case err == nil && format == dataFormat:
+		switch format := agreed(strings.Fields(string(text))); {
+		case format == dataFormat:
 			return nil
-		case err == nil && format > dataFormat:
+		case format > dataFormat:
 			return fmt.Errorf("the data folder %s has format %d, of a newer haidang; this one knows formats up to %d. Nothing was changed: start the newer one, or another folder with --data", dir, format, dataFormat)
 		}
 		// Unreadable: a damaged file is no reason to keep the gateway down. What
@@ -43,13 +43,26 @@ func openFormat(dir string) error {
 	return writeFormat(name)
 }
 
+// agreed returns the number that all words are, 0 where they are not one.
+func agreed(words []string) int {
+	number := 0
+	for i, word := range words {
+		n, err := strconv.Atoi(word)
+		if err != nil || i > 0 && n != number {
+			return 0
+		}
+		number = n
+	}
+	return number
+}
+
 func writeFormat(name string) error {
 	temporary := name + ".new"
 	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
 	if err != nil {
 		return fmt.Errorf("write the format of the data folder: %w", err)
 	}
-	_, err = fmt.Fprintf(file, "%d\n", dataFormat)
+	_, err = fmt.Fprintf(file, "%d %d\n", dataFormat, dataFormat)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
 		err = os.Rename(temporary, name)

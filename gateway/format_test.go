@@ -13,10 +13,11 @@ func TestFormat(t *testing.T) {
 		want string // of the error
 	}{
 		"new folder": {"-", ""},
-		"ours":       {"1\n", ""},
+		"ours":       {"1 1\n", ""},
+		"one bit":    {"3 1\n", ""},
 		"damaged":    {"\x00\xff", ""},
 		"empty":      {"", ""},
-		"newer":      {"2\n", "has format 2, of a newer haidang"},
+		"newer":      {"2 2\n", "has format 2, of a newer haidang"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -29,7 +30,7 @@ func TestFormat(t *testing.T) {
 			err := openFormat(dir)
 			got, _ := os.ReadFile(file)
 			if c.want == "" {
-				if err != nil || string(got) != "1\n" {
+				if err != nil || string(got) != "1 1\n" {
 					t.Errorf("%v, the file has %q", err, got)
 				}
 				return

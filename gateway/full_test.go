@@ -60,6 +60,10 @@ func (g *gatewayProcess) fillUp() {
 				return token.WaitTimeout(5*time.Millisecond) || refused() > before
 			})
 		}
+		// A client that comes again would send the refused one again, and its
+		// refusal would be taken for that of the next size.
+		c.Disconnect(0)
+		eventually(g.t, "the client is gone", 10*time.Second, func() bool { return g.metric("haidang_broker_clients") == 0 })
 	}
 }
 

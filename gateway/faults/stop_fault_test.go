@@ -139,7 +139,7 @@ const formatReadings = 300
 // refusesNewer starts the gateway on a folder of a newer format.
 func (g *box) refusesNewer(t *testing.T) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(g.data, "format"), []byte("2\n"), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(g.data, "format"), []byte("2 2\n"), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	before := hashes(t, g.data)

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"haidang/gateway/telemetry"
 )
@@ -76,32 +79,49 @@ func messagesOf(name string) ([]placed, error) {
 }
 
 // cuts returns a dead letter for each block that is shorter than its messages
-// were.
-func cuts(before map[string][]placed) (letters []telemetry.DeadLetter) {
+// were, and whose messages are gone. (A block is also rewritten without what was
+// emptied.)
+func (s *Spool) cuts(ctx context.Context, before map[string][]placed) (letters []telemetry.DeadLetter) {
 	for name, messages := range before {
 		stat, err := os.Stat(name)
-		if err != nil {
-			continue // emptied: all of it had been read, or was too old
+		if err != nil || len(messages) == 0 || messages[len(messages)-1].at < stat.Size() {
+			continue // emptied, or as it was
 		}
-		var lost []placed
-		for _, m := range messages {
-			if m.at >= stat.Size() {
-				lost = append(lost, m)
-			}
-		}
+		stream := filepath.Base(filepath.Dir(filepath.Dir(name)))
+		lost := s.gone(ctx, stream, messages)
 		if len(lost) == 0 {
 			continue
 		}
 		first, last := lost[0], lost[len(lost)-1]
-		stream := filepath.Base(filepath.Dir(filepath.Dir(name)))
 		letters = append(letters, telemetry.DeadLetter{
 			Source: "spool", Reason: "damaged",
 			Place: fmt.Sprintf("%s %d-%d", logName(stream), first.seq, last.seq),
-			Detail: fmt.Sprintf("block %s is damaged: %d frames received from %s to %s are lost, but for those that were read before",
+			Detail: fmt.Sprintf("block %s is damaged: %d frames received from %s to %s are lost, but for what was read before",
 				filepath.Base(name), len(lost), time.Unix(0, first.time).UTC().Format(time.RFC3339), time.Unix(0, last.time).UTC().Format(time.RFC3339)),
 		})
 	}
 	return letters
+}
+
+// gone returns those of the messages that a stream should have and has not.
+func (s *Spool) gone(ctx context.Context, name string, messages []placed) (lost []placed) {
+	stream, err := s.link.append.Stream(ctx, name)
+	if err != nil {
+		return nil // opening the log tells it
+	}
+	state := stream.CachedInfo().State
+	for _, m := range messages {
+		if m.seq < state.FirstSeq {
+			continue
+		}
+		if m.seq <= state.LastSeq {
+			if _, err := stream.GetMsg(ctx, m.seq); !errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+		}
+		lost = append(lost, m)
+	}
+	return lost
 }
 
 func logName(stream string) string {
@@ -114,17 +134,19 @@ func logName(stream string) string {
 	return "dead_letters"
 }
 
-// tellCuts keeps the dead letters of blocks that were cut, and says so.
+// tellCuts keeps the dead letters of blocks that were cut, and says so. The clock
+// of log time may not run yet, so they are received when the last frame was.
 func (s *Spool) tellCuts(letters []telemetry.DeadLetter) {
-	for i := range letters {
-		letters[i].At = s.options.Now()
-		s.logger.Error("the log was damaged", "place", letters[i].Place, "detail", letters[i].Detail)
-		s.metrics.deadLetter("readings", "spool", "damaged")
-	}
 	if len(letters) == 0 {
 		return
 	}
-	s.letters.AppendAsync(letters, func(err error) {
+	at := time.Unix(0, max(s.readings.core.lastReceived.Load(), s.letters.core.lastReceived.Load())).UTC()
+	for i := range letters {
+		letters[i].At = at
+		s.logger.Error("the log was damaged", "place", letters[i].Place, "detail", letters[i].Detail)
+		s.metrics.deadLetter("readings", "spool", "damaged")
+	}
+	s.letters.AppendAt(at, letters, func(err error) {
 		if err != nil {
 			s.logger.Error("a dead letter cannot be kept", "place", letters[0].Place, "error", err)
 		}

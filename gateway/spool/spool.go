@@ -110,7 +110,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if s.link, err = s.openLink(ctx); err != nil {
 		return nil, err
 	}
-	damage := cuts(before)
+	damage := s.cuts(ctx, before)
 	if err := s.openLogs(ctx); err != nil {
 		return nil, err
 	}
