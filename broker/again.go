@@ -6,7 +6,7 @@ import "haidang/gateway/telemetry"
 // topic would; the error says why it still cannot be used. What the account of a
 // client may do is not looked at: whoever takes it in again answers for it.
 func (b *Broker) Again(topic string, payload []byte) ([]telemetry.Reading, error) {
-	r := newRoute(topic, b.cfg.Topics)
+	r := b.route(topic)
 	r.counts = b.metrics.families[r.family]
 	if r.format == "" && r.fault == nil {
 		return nil, faultf("bad_topic", "nothing is taken in on topic %q", topic)
@@ -14,11 +14,7 @@ func (b *Broker) Again(topic string, payload []byte) ([]telemetry.Reading, error
 	if r.fault != nil {
 		return nil, r.fault
 	}
-	decode := r.decodeJSON
-	if r.format == formatInflux {
-		decode = r.decodeLines
-	}
-	readings, faults := decode(payload)
+	readings, _, faults := b.read(r, b.sparkplug.Again, payload)
 	if len(faults) > 0 {
 		return nil, faults[0]
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"haidang/broker/mapping"
+	"haidang/broker/sparkplug"
 	"haidang/gateway/telemetry"
 )
 
@@ -40,6 +42,8 @@ type Broker struct {
 	retained      retention
 	links         links
 	forwarder     forwarder
+	mappings      *mapping.Set
+	sparkplug     *sparkplug.Host
 
 	gate        *gate // of TLS handshakes
 	accounts    Accounts
@@ -68,6 +72,9 @@ func WithTLS(listener, websocket *tls.Config) Option {
 	return func(b *Broker) { b.tls, b.wss = listener, websocket }
 }
 
+// WithMappings makes the broker read the topics of the mappings.
+func WithMappings(s *mapping.Set) Option { return func(b *Broker) { b.mappings = s } }
+
 // New makes a broker that hands what it receives to intake, and binds its
 // listeners: an address that is in use is an error here. The configuration
 // must be valid. Clients are served by Run, which also closes the listeners;
@@ -89,6 +96,7 @@ func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger 
 		refusePause:    refusePause,
 	}
 	b.subscriptions.Store(1)
+	b.sparkplug = sparkplug.NewHost(cfg.Sparkplug, b.command)
 	b.sessions.count = func(account string, n int) { b.usages.change(account, 0, n) }
 	b.sessions.revoke = b.revoke
 	for _, option := range options {

@@ -295,6 +295,7 @@ func TestTakeoverDropsPendingAcknowledgements(t *testing.T) {
 }
 
 func TestAPanicCostsOneConnection(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, loopback())
 	other := h.connect(t, hello{id: "b"})
 	h.set(func() { h.panics = true })

@@ -11,15 +11,17 @@ import (
 	"strings"
 	"time"
 
+	"haidang/broker/sparkplug"
 	"haidang/gateway/telemetry"
 )
 
 // Config says where the broker listens and what it reads.
 type Config struct {
-	Listen    string    `yaml:"listen"`    // host:port of MQTT over TCP; empty: none
-	TLS       TLS       `yaml:"tls"`       // MQTT over TLS
-	Websocket Websocket `yaml:"websocket"` // MQTT over WebSocket
-	Topics    []Mapping `yaml:"topics"`    // other topics that carry telemetry
+	Listen    string           `yaml:"listen"`    // host:port of MQTT over TCP; empty: none
+	TLS       TLS              `yaml:"tls"`       // MQTT over TLS
+	Websocket Websocket        `yaml:"websocket"` // MQTT over WebSocket
+	Topics    []Mapping        `yaml:"topics"`    // other topics that carry telemetry
+	Sparkplug sparkplug.Config `yaml:"sparkplug"` // what nodes and devices are called
 
 	MaxClients int    `yaml:"max_clients"` // connections at a time
 	Limits     Limits `yaml:"limits"`
@@ -61,7 +63,7 @@ type Mapping struct {
 
 // DefaultConfig is the configuration of a broker that nobody configured.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:1883", MaxClients: 2048, Limits: DefaultLimits()}
+	return Config{Listen: "127.0.0.1:1883", MaxClients: 2048, Limits: DefaultLimits(), Sparkplug: sparkplug.DefaultConfig()}
 }
 
 // Bounds of the broker, for a machine with 512 MB.
@@ -104,6 +106,7 @@ func (c *Config) Validate() []telemetry.Fault {
 	if w := c.Websocket; w.Listen != "" && (w.Cert != "" || w.Key != "") {
 		faults = append(faults, telemetry.Under("websocket", (&TLS{Cert: w.Cert, Key: w.Key}).validate())...)
 	}
+	faults = append(faults, telemetry.Under("sparkplug", c.Sparkplug.Validate())...)
 	faults = append(faults, telemetry.Under("limits", c.Limits.validate())...)
 	if c.MaxClients < 1 || c.MaxClients > 100_000 {
 		faults = append(faults, telemetry.Faultf("max_clients", "max_clients %d is not in 1..100000", c.MaxClients))
@@ -202,8 +205,8 @@ func (m *Mapping) validate() []telemetry.Fault {
 	switch levels[0] {
 	case "":
 		faults = append(faults, telemetry.Faultf("topic", "topic %q begins with an empty level", m.Topic))
-	case "+", "#", familyTelemetry, familyInflux, warningsLevel, "$SYS", "$share":
-		faults = append(faults, telemetry.Faultf("topic", "topic %q may not begin with %q: telemetry, influx, warnings and $ have their own meaning", m.Topic, levels[0]))
+	case "+", "#", familyTelemetry, familyInflux, familySenML, levelSparkplug, warningsLevel, "$SYS", "$share":
+		faults = append(faults, telemetry.Faultf("topic", "topic %q may not begin with %q: telemetry, influx, senml, spBv1.0, warnings and $ have their own meaning", m.Topic, levels[0]))
 	}
 	faults = append(faults, validateLevel("device", m.Device, levels)...)
 	switch m.Format {

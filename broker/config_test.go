@@ -30,7 +30,7 @@ func TestValidate(t *testing.T) {
 		{"topics: [{topic: tele/+, device: 2, format: influx}]", ""},
 		{"topics: [{topic: a/b+/c, device: 2, kind: 3}]", "topics[0].topic: topic \"a/b+/c\": + must fill a level, # must be the last level"},
 		{"topics: [{topic: a/#/c, device: 2, kind: x}]", "topics[0].topic: topic \"a/#/c\": + must fill a level, # must be the last level;topics[0].device: level 2 is not in 1..3 of the topic"},
-		{"topics: [{topic: telemetry/+, device: 2, kind: x}]", "topics[0].topic: topic \"telemetry/+\" may not begin with \"telemetry\": telemetry, influx, warnings and $ have their own meaning"},
+		{"topics: [{topic: telemetry/+, device: 2, kind: x}]", "topics[0].topic: topic \"telemetry/+\" may not begin with \"telemetry\": telemetry, influx, senml, spBv1.0, warnings and $ have their own meaning"},
 		{"topics: [{topic: a/+, device: 3, kind: a b}]", "topics[0].device: level 3 is not in 1..2 of the topic;topics[0].kind: \"a b\" is neither a level of the topic nor a name of letters, digits and ._:-"},
 		{"topics: [{topic: a/+, device: 2, kind: warning}]", "topics[0].kind: kind \"warning\" is this program's own"},
 		{"topics: [{topic: a/+, device: 2, kind: x, format: influx}]", "topics[0].kind: kind \"x\": in line protocol the measurement is the kind"},

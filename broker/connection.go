@@ -96,7 +96,7 @@ func (c *connection) route(topic string) *route {
 	}
 	r := c.routes[topic]
 	if r == nil {
-		r = newRoute(topic, c.broker.cfg.Topics)
+		r = c.broker.route(topic)
 		r.counts = c.broker.metrics.families[r.family]
 		r.deep = c.broker.deep(topic)
 		r.denied = !c.account.MayPublish(topic) || r.device != "" && !c.account.Speaks(r.device)

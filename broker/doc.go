@@ -8,12 +8,17 @@
 //
 //	telemetry/{device}/{kind}   a JSON object, or an array of objects
 //	influx/{device}             InfluxDB line protocol, many lines
-//	(mapped topics)             as Config.Topics says
+//	senml/{device}              SenML JSON, see package senml
+//	spBv1.0/{group}/...         Sparkplug B, see package sparkplug; no commands, no STATE
+//	(mapped topics)             as Config.Topics and the mappings say, see package mapping
+//	commands/{account}/#        for a device, which alone may read it
 //	warnings/#, $SYS/#          written by this program alone
 //
 // A client that publishes there is refused: in MQTT 5 with reason 0x87; before,
 // the connection ends for a topic under warnings, and a publish on $SYS is
 // acknowledged and does nothing.
+//
+// Any payload may be packed with gzip; it unpacks to at most 256 KiB.
 //
 // A JSON object holds values by name: a number, true (1) or false (0), a
 // string (a word), or null (absent, as is an empty string). `time` is RFC 3339
@@ -50,6 +55,17 @@
 // log and in InfluxDB. A retained telemetry message without payload is
 // acknowledged and means nothing.
 //
+// # Who may
+//
+// A client is an account of [Accounts], by name and secret, or by the certificate
+// that a TLS listener has verified; while there are none, everybody is anyone and
+// the listeners stay on loopback. Accounts publish and subscribe where they may
+// (telemetry.Account), and speak for their own devices: readings of others are set
+// aside. A session belongs to the account: the client id of another account is
+// another id. What an account began ends when it is removed or changed. Limits
+// hold per account and in all ([Limits]); BEHAVIOUR.md lists them, with their
+// reason codes and their tests.
+//
 // # What survives
 //
 // Sessions, queues and retained messages live in memory and end with the
@@ -57,7 +73,9 @@
 //
 // # Links
 //
-// The first message of a connection for a device says that the device is
+// A Sparkplug node says itself what is connected: births and deaths, its will
+// among them. Of a mapped topic whose payloads name the device no link is known.
+// Else the first message of a connection for a device says that the device is
 // connected, the end of the last connection that carried it says that it is
 // not: readings of kind link. No such reading is made when the broker itself
 // stops.

@@ -88,7 +88,7 @@ func (c *connection) certificate() *x509.Certificate {
 // address is where the client comes from.
 func (c *connection) address() netip.Addr {
 	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return at.AddrPort().Addr()
+		return at.AddrPort().Addr().Unmap() // a listener of both families says ::ffff:192.0.2.1
 	}
 	return netip.Addr{}
 }
@@ -123,7 +123,7 @@ func (h *hooks) greet(c *connection, cl *mqtt.Client, pk packets.Packet) error {
 }
 
 func (h *hooks) judgeWill(c *connection, topic string) packets.Code {
-	r := newRoute(topic, h.cfg.Topics)
+	r := h.route(topic)
 	switch {
 	case topic == "" || r.own || h.deep(topic) || !mqtt.IsValidFilter(topic, true):
 		return packets.ErrTopicNameInvalid

@@ -88,6 +88,7 @@ func (g *guarded) as(name string, o hello) *wire {
 }
 
 func TestWhoIsLetIn(t *testing.T) {
+	t.Parallel()
 	g := guard(t, loopback())
 	for i, c := range []struct {
 		o      hello
@@ -344,6 +345,7 @@ func TestLimitOfConnections(t *testing.T) {
 }
 
 func TestLimitOfRate(t *testing.T) {
+	t.Parallel()
 	for _, over := range []string{overRateSlow, overRateDisconnect} {
 		t.Run(over, func(t *testing.T) {
 			cfg := loopback()

@@ -355,7 +355,7 @@ func (h *hooks) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	defer h.guard(cl, "prepare will")
 	p := &cl.Properties
 	p.Will.WillDelayInterval = min(p.Will.WillDelayInterval, p.Props.SessionExpiryInterval-min(p.Props.SessionExpiryInterval, 2))
-	if newRoute(will.TopicName, h.cfg.Topics).format != "" {
+	if h.route(will.TopicName).format != "" {
 		will.Retain = false
 	} else if c := connectionOf(cl); will.Retain && c != nil {
 		if over := h.retained.keep(will.TopicName, len(will.Payload), c.account); over != "" {

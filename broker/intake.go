@@ -27,7 +27,7 @@ func (m *message) bytes(payload []byte) int64 {
 
 // decode reads a payload. A message without readings and letters is one that
 // means nothing.
-func (b *Broker) decode(r *route, topic string, payload []byte, retain bool) message {
+func (b *Broker) decode(r *route, host sparkplugHost, topic string, payload []byte, retain bool) message {
 	var readings []telemetry.Reading
 	var faults []*fault
 	switch {
@@ -38,12 +38,13 @@ func (b *Broker) decode(r *route, topic string, payload []byte, retain bool) mes
 		faults = []*fault{r.fault}
 	case len(payload) > maxPayloadBytes:
 		faults = []*fault{faultf("too_large", "the payload has %d bytes, at most %d are read", len(payload), maxPayloadBytes)}
-	case r.format == formatInflux:
-		readings, faults = r.decodeLines(payload)
 	default:
-		readings, faults = r.decodeJSON(payload)
+		readings, payload, faults = b.read(r, host, payload)
 	}
 	m := message{readings: readings}
+	if len(readings)+len(faults) == 0 {
+		b.metrics.passedOver.Inc()
+	}
 	if len(faults) > 0 {
 		m.letters = b.letters(r, topic, payload, faults)
 	}
@@ -64,7 +65,11 @@ func (b *Broker) letters(r *route, topic string, payload []byte, faults []*fault
 		if part == nil {
 			part = payload
 		}
-		l := telemetry.DeadLetter{At: now, Source: sourceName, Device: r.device, Place: topic, Reason: f.reason, Detail: f.detail, Bytes: part}
+		device := r.device
+		if f.device != "" {
+			device = f.device
+		}
+		l := telemetry.DeadLetter{At: now, Source: sourceName, Device: device, Place: topic, Reason: f.reason, Detail: f.detail, Bytes: part}
 		letters = append(letters, l.Trim())
 	}
 	if more := len(faults) - maxLetters; more > 0 {
@@ -130,7 +135,7 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 		pk.FixedHeader.Qos = 2
 		return pk, nil // sent again before PUBREL: taken in already [MQTT-4.3.3-10]
 	}
-	m := b.decode(r, pk.TopicName, pk.Payload, retain)
+	m := b.decode(r, b.sparkplug.Take, pk.TopicName, pk.Payload, retain)
 	b.ownReadings(c.account, r, pk.TopicName, pk.Payload, &m)
 	if len(m.readings) > 0 && !r.linked {
 		b.link(c, r, &m)
@@ -307,7 +312,7 @@ func (b *Broker) ownReadings(a *telemetry.Account, r *route, topic string, paylo
 // takeWill takes in a will that was sent on a telemetry topic: mochi sends
 // wills past OnPublish.
 func (b *Broker) takeWill(cl *mqtt.Client, pk packets.Packet) {
-	r := newRoute(pk.TopicName, b.cfg.Topics)
+	r := b.route(pk.TopicName)
 	if r.format == "" {
 		return
 	}
@@ -317,7 +322,7 @@ func (b *Broker) takeWill(cl *mqtt.Client, pk packets.Packet) {
 	}
 	defer b.goroutines.Done()
 	r.counts = b.metrics.families[r.family]
-	m := b.decode(r, pk.TopicName, pk.Payload, true)
+	m := b.decode(r, b.sparkplug.Take, pk.TopicName, pk.Payload, true)
 	if c := connectionOf(cl); c != nil {
 		b.ownReadings(c.account, r, pk.TopicName, pk.Payload, &m)
 	}

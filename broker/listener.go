@@ -119,6 +119,7 @@ func (b *Broker) serveWebsocket(l *listener) {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(io.Discard, "", 0), // of clients that speak no HTTP
 	}
+	server.SetKeepAlivesEnabled(false) // who does not upgrade has nothing more to ask
 	closeListener := l.close
 	l.close = func() {
 		closeListener()

@@ -19,6 +19,7 @@ type metrics struct {
 	drops       *prometheus.CounterVec // reason
 	sent        prometheus.Counter
 	untracked   prometheus.Counter
+	passedOver  prometheus.Counter
 	limits      *prometheus.CounterVec // limit
 	denials     *prometheus.CounterVec // reason
 	revoked     prometheus.Counter
@@ -79,12 +80,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Times that a client was not allowed what it wanted, by reason."}, []string{"reason"}),
 		revoked: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_revoked_total",
 			Help: "Connections that ended because their account was removed or changed."}),
+		passedOver: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_passed_over_total",
+			Help: "Messages on mapped topics that have nothing to do with measuring, as the mapping says (pass_over, when)."}),
 		untracked: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_untracked_links_total",
 			Help: "Devices beyond the number whose link is followed on one connection."}),
 	}
 	messages := auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_messages_total",
 		Help: "Messages received, by family of topics and by what became of them."}, []string{"family", "result"})
-	for _, family := range []string{familyTelemetry, familyInflux, familyMapped, familyOther} {
+	for _, family := range []string{familyTelemetry, familyInflux, familySenML, familySparkplug, familyMapped, familyOther} {
 		c := &familyCounts{
 			accepted: messages.WithLabelValues(family, "accepted"),
 			setAside: messages.WithLabelValues(family, "set_aside"),

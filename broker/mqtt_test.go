@@ -386,6 +386,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func TestExpiredSessionsLeaveNoSubscription(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, loopback())
 	w := h.connect(t, hello{version: 5, id: "a", expiry: 1})
 	w.subscribe(1, "telemetry/#", 1)

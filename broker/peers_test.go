@@ -36,6 +36,7 @@ func (g *guarded) urls() []string {
 
 // TestNpmMQTT needs Node and the npm package mqtt; .ci/peers installs it.
 func TestNpmMQTT(t *testing.T) {
+	t.Parallel()
 	npm, err := filepath.Abs("../.ci/npm")
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +60,7 @@ func TestNpmMQTT(t *testing.T) {
 }
 
 func TestPahoWithAccounts(t *testing.T) {
+	t.Parallel()
 	g, ca := encrypted(t)
 	text, err := os.ReadFile(ca)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"haidang/broker/mapping"
+	"haidang/broker/sparkplug"
 	"haidang/gateway/telemetry"
 )
 
@@ -13,28 +15,36 @@ import (
 const (
 	familyTelemetry = "telemetry"
 	familyInflux    = "influx"
+	familySenML     = "senml"
+	familySparkplug = "sparkplug"
 	familyMapped    = "mapped"
 	familyOther     = "other"
 	warningsLevel   = "warnings"
+	levelSparkplug  = "spBv1.0"
 )
 
 const (
 	formatJSON   = "json"
 	formatInflux = "influx"
+	formatSenML  = "senml"
+	formatSpark  = "sparkplug"
+	formatMapped = "mapped"  // as a mapping of the package mapping says
 	kindWarning  = "warning" // the measurement of warnings
 )
 
 // A route is what the broker knows of a topic. It belongs to one connection.
 type route struct {
 	family string
-	format string        // of the payload; empty for ordinary MQTT
-	device string        // empty: the line itself says it
-	kind   string        // empty in line protocol
-	unit   time.Duration // of timestamps in line protocol; 0: seen from their size
-	fault  *fault        // why nothing on this topic can be taken in
-	own    bool          // clients may not write here
-	denied bool          // the account may not write here
-	deep   bool          // the topic has too many levels
+	format string         // of the payload; empty for ordinary MQTT
+	device string         // empty: the line itself says it
+	kind   string         // empty in line protocol
+	unit   time.Duration  // of timestamps in line protocol; 0: seen from their size
+	mapped *mapping.Route // of a mapped topic
+	spark  *sparkplug.Topic
+	fault  *fault // why nothing on this topic can be taken in
+	own    bool   // clients may not write here
+	denied bool   // the account may not write here
+	deep   bool   // the topic has too many levels
 
 	counts *familyCounts
 	linked bool     // the device's link is reported
@@ -49,6 +59,7 @@ type fault struct {
 	detail string // the sentence for people
 	bytes  []byte // the part; nil: the whole payload
 	line   int64  // number of the line, from 1; 0: not known
+	device string // when it is known and not that of the topic
 }
 
 func (f *fault) Error() string { return f.reason + ": " + f.detail }
@@ -78,6 +89,16 @@ func newRoute(topic string, mappings []Mapping) *route {
 		}
 		r.name(rest, "")
 		return r
+	case familySenML:
+		r := &route{family: familySenML, format: formatSenML}
+		if rest == "" || strings.Contains(rest, "/") {
+			r.fault = faultf("bad_topic", "topic %q is not senml/{device}", topic)
+			return r
+		}
+		r.name(rest, "")
+		return r
+	case levelSparkplug:
+		return sparkplugRoute(topic)
 	case warningsLevel:
 		return &route{family: familyOther, own: true}
 	}

@@ -110,6 +110,7 @@ func TestConnectsThatAreRefused(t *testing.T) {
 }
 
 func TestKeepAliveEnds(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, loopback())
 	for _, version := range []byte{4, 5} {
 		w := h.dial(t)
@@ -207,6 +208,7 @@ func TestRetainedMessages(t *testing.T) {
 
 // A will that waits is not sent when the client is back in time [MQTT-3.1.3-9].
 func TestDelayedWills(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, loopback())
 	o := hello{version: 5, id: "a", expiry: 100, willTopic: "telemetry/d/k", willPayload: `{"a":1}`, willDelay: 1}
 	_ = h.connect(t, o).Close()

@@ -13,6 +13,7 @@ import (
 
 	"haidang/gateway/ioc"
 	"haidang/gateway/telemetry"
+	"haidang/gateway/vitals"
 )
 
 func builtinKinds(t *testing.T) *telemetry.Catalogue {
@@ -67,8 +68,10 @@ func (n *names) query(text string) {
 
 func (n *names) statement(s *influxql.SelectStatement) {
 	known := n.sources(s.Sources)
+	// The gateway's own measurements have units by the ends of their names.
+	own := strings.Contains(s.Sources.String(), vitals.Prefix)
 	for _, field := range s.Fields {
-		n.refs(field.Expr, known, true)
+		n.refs(field.Expr, known, !own)
 	}
 	n.refs(s.Condition, known, false)
 	for _, d := range s.Dimensions {
@@ -91,7 +94,14 @@ func (n *names) sources(list influxql.Sources) []string {
 			kind := n.catalogue.Kind(source.Name)
 			switch {
 			case source.Name == ioc.Measurement:
-				known = append(known, "rule", "n", "severity", "state", "id")
+				known = append(known, "rule", "n", "severity", "state", "id", "age_s")
+			case strings.HasPrefix(source.Name, vitals.Prefix):
+				i := slices.IndexFunc(vitals.Measurements(), func(m vitals.Measurement) bool { return m.Name == source.Name })
+				if i < 0 {
+					n.fault("measurement %q is none of the gateway's own", source.Name)
+					continue
+				}
+				known = append(append(known, vitals.Measurements()[i].Tags...), vitals.Measurements()[i].Fields...)
 			case kind == nil:
 				n.fault("measurement %q is not a kind", source.Name)
 			default:
@@ -137,27 +147,34 @@ var scale = regexp.MustCompile(`^\d+-\d+$`)
 func TestQueriesNameWhatExists(t *testing.T) {
 	catalogue := builtinKinds(t)
 	for _, d := range load(t) {
-		for _, v := range d.Templating.List {
+		for name, query := range queries(&d) {
 			n := names{catalogue: catalogue}
-			n.query(v.Query)
+			n.query(replaced(query))
 			for _, fault := range n.faults {
-				t.Errorf("%s, variable %s: %s", d.file, v.Name, fault)
+				t.Errorf("%s, %s: %s", d.file, name, fault)
+			}
+			if rest := regexp.MustCompile(`\$[a-z_{]+`).FindString(replaced(query)); rest != "" {
+				t.Errorf("%s, %s: %s is no variable of the dashboard", d.file, name, rest)
 			}
 		}
 		for _, p := range d.Panels {
 			n := names{catalogue: catalogue}
-			n.query(replaced(p.Targets[0].Query))
-			for _, fault := range n.faults {
-				t.Errorf("%s, %s: %s", d.file, p.Title, fault)
+			for _, target := range p.Targets {
+				n.query(replaced(target.Query))
 			}
-			if len(p.Targets) != 1 || p.Targets[0].Query == "" {
-				t.Errorf("%s, %s: %d queries, want one that is not empty", d.file, p.Title, len(p.Targets))
+			if len(p.Targets) == 0 {
+				t.Errorf("%s, %s asks nothing", d.file, p.Title)
+				continue
 			}
-			if strings.Contains(p.Targets[0].Query, "count(") {
-				continue // a number of rows has no unit
+			if strings.Contains(p.Targets[0].Query, "count(") || strings.Contains(p.Targets[0].Query, "abs(") {
+				continue // a number of rows and the index of air have no unit
 			}
 			for _, q := range n.values {
-				if want := "suffix:" + q.Unit; q.Unit != "" && !scale.MatchString(q.Unit) && !slices.Contains(p.units(), want) {
+				want := "suffix:" + q.Unit
+				if strings.Contains(p.Targets[0].Query, "derivative(") {
+					want += "/h"
+				}
+				if q.Unit != "" && !scale.MatchString(q.Unit) && !slices.Contains(p.units(), want) {
 					t.Errorf("%s, %s: %s has no unit %q; there are %q", d.file, p.Title, q.Name, want, p.units())
 				}
 			}
@@ -175,6 +192,8 @@ func TestWrongNamesAreFound(t *testing.T) {
 		`SELECT last("level_m") FROM "river" WHERE "rule" = 'x'`,
 		`SELECT last("cause") FROM "link"`,
 		`SELECT "level_m" FROM (SELECT last("level_m") AS "l" FROM "river" GROUP BY "device")`,
+		`SELECT last("lag") FROM "haidang_follower"`,
+		`SELECT last("lag_s") FROM "haidang_followers"`,
 		`SHOW TAG VALUES FROM "rivers" WITH KEY = "site"`,
 		`SHOW TAG VALUES WITH KEY = "owner"`,
 		`SHOW MEASUREMENTS`,

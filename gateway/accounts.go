@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"haidang/broker"
@@ -26,8 +24,7 @@ func (c *Configuration) accountsFile() string {
 // hasAccounts reports whether there are accounts, so that the gateway may be
 // reached from elsewhere.
 func (c *Configuration) hasAccounts() bool {
-	_, err := os.Stat(c.accountsFile())
-	return !errors.Is(err, fs.ErrNotExist)
+	return account.Exists(c.accountsFile())
 }
 
 // validateAccess reports what is wrong with who may reach the gateway and how.
@@ -114,6 +111,14 @@ func (g *instance) encryption(name string, files certificate.Files) (*tls.Config
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return keeper.TLS(), nil
+}
+
+// scheme is that of the address of a listener with this certificate.
+func scheme(certificate string) string {
+	if certificate == "" {
+		return "http"
+	}
+	return "https"
 }
 
 // guardBroker returns what the broker needs to know its clients.

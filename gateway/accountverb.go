@@ -1,22 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
 	"haidang/gateway/account"
 	"haidang/gateway/telemetry"
@@ -24,12 +19,12 @@ import (
 
 func accountVerb() verb {
 	return verb{
-		name: "account", args: "add|list|remove|rotate|passwd|lock|unlock|token|untoken",
+		name: "account", args: "add|list|set|remove|rotate|passwd|lock|unlock|token|untoken",
 		short: "who may do what: devices, programs and people; a running gateway follows within a second",
 		example: `haidang account add kim-long --role station
 haidang account add lan --role operator
 haidang account list`,
-		verbs: []verb{accountAddVerb(), accountListVerb(), accountRemoveVerb(), accountRotateVerb(), accountPasswdVerb(),
+		verbs: []verb{accountAddVerb(), accountListVerb(), accountSetVerb(), accountRemoveVerb(), accountRotateVerb(), accountPasswdVerb(),
 			accountLockVerb("lock", true), accountLockVerb("unlock", false), accountTokenVerb(), accountUntokenVerb()},
 	}
 }
@@ -124,11 +119,7 @@ haidang account add tasmota-7 --role station --publish 'tele/{account}/#'
 haidang account add lan --role operator < password.txt`,
 		flags: func(f *pflag.FlagSet) {
 			f.StringVar(&role, "role", "", "station, vessel, integrator, reader, viewer, operator, author or administrator")
-			f.StringArrayVar(&r.Devices, "device", nil, "a device that it may speak for, * for any run of characters; may be repeated (default: the one of its name)")
-			f.StringArrayVar(&r.Publish, "publish", nil, "a filter of topics that it may publish on besides those of its role; {account} and {device} are levels")
-			f.StringArrayVar(&r.Subscribe, "subscribe", nil, "a filter of topics that it may read besides those of its role")
-			f.StringVar(&limits, "limits", "", "such as messages_per_s=50,connections=2 (default: those of its role)")
-			f.StringVar(&r.Note, "note", "", "for people")
+			rightsFlags(f, &r, &limits)
 			f.BoolVar(&bare, "no-secret", false, "none: it comes with a certificate or with tokens")
 			p.flags(f)
 		},
@@ -161,6 +152,57 @@ haidang account add lan --role operator < password.txt`,
 	}
 }
 
+// rightsFlags are the flags of what an account may do.
+func rightsFlags(f *pflag.FlagSet, r *account.Record, limits *string) {
+	f.StringArrayVar(&r.Devices, "device", nil, "a device that it may speak for, * for any run of characters; may be repeated (default: the one of its name)")
+	f.StringArrayVar(&r.Publish, "publish", nil, "a filter of topics that it may publish on besides those of its role; {account} and {device} are levels")
+	f.StringArrayVar(&r.Subscribe, "subscribe", nil, "a filter of topics that it may read besides those of its role")
+	f.StringVar(limits, "limits", "", "such as messages_per_s=50,connections=2 (default: those of its role)")
+	f.StringVar(&r.Note, "note", "", "for people")
+}
+
+func accountSetVerb() verb {
+	var p accountPlace
+	var r account.Record
+	var limits string
+	var given *pflag.FlagSet
+	return verb{
+		name: "set", args: "NAME [--device D] [--publish F] [--subscribe F] [--limits L] [--note T]",
+		short: "change what an account may do; what is given replaces what was, and its sessions end",
+		example: `haidang account set lora --device 'lora-*' --device 'ttn-*'
+haidang account set kim-long --limits messages_per_s=1000`,
+		flags: func(f *pflag.FlagSet) {
+			given = f
+			rightsFlags(f, &r, &limits)
+			p.flags(f)
+		},
+		run: func(_ context.Context, env environment, args []string) error {
+			name, err := one(args, "name")
+			if err != nil {
+				return err
+			}
+			if err := parseLimits(&r.Limits, limits); err != nil {
+				return err
+			}
+			if err := p.edit(func(b *account.Book) error {
+				return b.Set(name, func(old *account.Record) {
+					for flag, set := range map[string]func(){
+						"device": func() { old.Devices = r.Devices }, "publish": func() { old.Publish = r.Publish },
+						"subscribe": func() { old.Subscribe = r.Subscribe }, "limits": func() { old.Limits = r.Limits }, "note": func() { old.Note = r.Note },
+					} {
+						if given.Changed(flag) {
+							set()
+						}
+					}
+				})
+			}); err != nil {
+				return err
+			}
+			return p.tell(env, secretAnswer{Account: name}, "Account %s is changed.\n", name)
+		},
+	}
+}
+
 // added tells what became of an account.
 func added(r *account.Record, secret string) string {
 	var b strings.Builder
@@ -173,62 +215,6 @@ func added(r *account.Record, secret string) string {
 		fmt.Fprintf(&b, "  try     mosquitto_pub -q 1 -u %s -P %s -t telemetry/%s/river -m '{\"level_m\":3.62}'\n", r.Name, secret, r.Name)
 	}
 	return b.String()
-}
-
-// parseLimits reads limits as name=number, separated by commas.
-func parseLimits(l *telemetry.Limits, text string) error {
-	if text == "" {
-		return nil
-	}
-	numbers := map[string]*int{"connections": &l.Connections, "sessions": &l.Sessions, "messages_per_s": &l.MessagesPerS,
-		"inflight": &l.Inflight, "subscriptions": &l.Subscriptions, "retained": &l.Retained}
-	sizes := map[string]*telemetry.Size{"bytes_per_s": &l.BytesPerS, "packet_bytes": &l.PacketBytes}
-	for part := range strings.SplitSeq(text, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		var err error
-		switch {
-		case numbers[name] != nil:
-			*numbers[name], err = strconv.Atoi(value)
-		case sizes[name] != nil:
-			*sizes[name], err = telemetry.ParseSize(value)
-		default:
-			err = errors.New("there is no such limit; expected connections, sessions, messages_per_s, bytes_per_s, packet_bytes, inflight, subscriptions or retained")
-		}
-		if err != nil {
-			return usagef("--limits %q: %v", part, err)
-		}
-	}
-	return nil
-}
-
-// readPassword asks a person twice without showing it, or reads a line where
-// nobody sits at a terminal.
-func readPassword(env environment, name string) (string, error) {
-	file, ok := env.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		line, err := bufio.NewReader(io.LimitReader(env.stdin, 4096)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("read the password: %w", err)
-		}
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return "", errors.New("no password: expected one line on standard input")
-		}
-		return line, nil
-	}
-	var typed [2]string
-	for i, prompt := range []string{"Password of " + name, "Once more"} {
-		fmt.Fprintf(env.stderr, "%s: ", prompt)
-		read, err := term.ReadPassword(int(file.Fd()))
-		fmt.Fprintln(env.stderr)
-		if err != nil {
-			return "", fmt.Errorf("read the password: %w", err)
-		}
-		typed[i] = string(read)
-	}
-	if typed[0] != typed[1] {
-		return "", errors.New("the two are not the same")
-	}
-	return typed[0], nil
 }
 
 func accountRemoveVerb() verb {
@@ -391,117 +377,4 @@ func accountUntokenVerb() verb {
 			return p.tell(env, secretAnswer{Account: args[0]}, "Token %s of %s is gone.\n", args[1], args[0])
 		},
 	}
-}
-
-// A listedAccount is an account as list shows it: nothing of its secrets.
-type listedAccount struct {
-	Name      string            `json:"name"`
-	Role      telemetry.Role    `json:"role"`
-	Devices   []string          `json:"devices,omitempty"`
-	Publish   []string          `json:"publish,omitempty"`
-	Subscribe []string          `json:"subscribe,omitempty"`
-	Limits    *telemetry.Limits `json:"limits,omitempty"`
-	Secret    bool              `json:"secret"`
-	Previous  *time.Time        `json:"previous_until,omitempty"`
-	Tokens    []listedToken     `json:"tokens,omitempty"`
-	Locked    bool              `json:"locked,omitempty"`
-	Note      string            `json:"note,omitempty"`
-	Created   time.Time         `json:"created"`
-	Changed   time.Time         `json:"changed"`
-}
-
-type listedToken struct {
-	ID      string            `json:"id"`
-	Rights  []telemetry.Right `json:"rights,omitempty"`
-	Expires *time.Time        `json:"expires,omitempty"`
-}
-
-func accountListVerb() verb {
-	var p accountPlace
-	return verb{
-		name: "list", args: "[--json]",
-		short:   "the accounts; no secret can be shown",
-		example: "haidang account list --json",
-		flags:   p.flags,
-		run: func(_ context.Context, env environment, args []string) error {
-			if len(args) > 0 {
-				return usagef("list takes no arguments, only flags: %q", args)
-			}
-			file, err := p.file()
-			if err != nil {
-				return err
-			}
-			records, err := account.List(file)
-			if err != nil {
-				if _, ok := errors.AsType[account.Faults](err); ok {
-					return asFaults(file, err)
-				}
-				return err
-			}
-			list := make([]listedAccount, len(records))
-			for i := range records {
-				list[i] = listed(&records[i])
-			}
-			if p.json {
-				return p.tell(env, map[string]any{"accounts": list}, "")
-			}
-			if len(list) == 0 {
-				_, err := fmt.Fprintf(env.stdout, "There are no accounts in %s: the gateway stays on loopback, where everybody may do everything.\n", file)
-				return err
-			}
-			return listText(env.stdout, list)
-		},
-	}
-}
-
-func listed(r *account.Record) listedAccount {
-	l := listedAccount{Name: r.Name, Role: r.Role, Devices: r.Devices, Publish: r.Publish, Subscribe: r.Subscribe,
-		Secret: r.Secret != "", Locked: r.Disabled, Note: r.Note, Created: r.Created, Changed: r.Changed}
-	if r.Limits != (telemetry.Limits{}) {
-		l.Limits = &r.Limits
-	}
-	if time.Now().Before(r.PreviousUntil) {
-		l.Previous = &r.PreviousUntil
-	}
-	for _, t := range r.Tokens {
-		token := listedToken{ID: t.ID, Rights: t.Rights}
-		if !t.Expires.IsZero() {
-			token.Expires = &t.Expires
-		}
-		l.Tokens = append(l.Tokens, token)
-	}
-	return l
-}
-
-func listText(out io.Writer, list []listedAccount) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ACCOUNT\tROLE\tSPEAKS FOR\tCHANGED\tREMARKS")
-	for _, l := range list {
-		var remarks []string
-		if l.Locked {
-			remarks = append(remarks, "locked")
-		}
-		if !l.Secret {
-			remarks = append(remarks, "no secret")
-		}
-		if l.Previous != nil {
-			remarks = append(remarks, "old secret good until "+l.Previous.Format(time.DateOnly))
-		}
-		for _, t := range l.Tokens {
-			until := "for ever"
-			if t.Expires != nil {
-				until = "until " + t.Expires.Format(time.DateOnly)
-			}
-			remarks = append(remarks, fmt.Sprintf("token %s %v %s", t.ID, t.Rights, until))
-		}
-		if l.Note != "" {
-			remarks = append(remarks, l.Note)
-		}
-		devices := strings.Join(l.Devices, " ")
-		if l.Role == telemetry.RoleStation || l.Role == telemetry.RoleVessel {
-			devices = strings.TrimSpace(l.Name + " " + devices)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Name, l.Role, devices, l.Changed.Format(time.DateOnly), strings.Join(remarks, "; "))
-	}
-	return w.Flush()
 }

@@ -26,6 +26,19 @@ type centre struct {
 
 	mu    sync.Mutex // never held over the disk
 	board *telemetry.Board
+
+	// route says who is told of a warning, given whom it was told before; nil: whom
+	// the rule names. chase says what is due because nobody has acknowledged.
+	route func(w *telemetry.Warning, before *telemetry.Warning) []string
+	chase func(t *telemetry.Transition, now time.Time) []telling
+}
+
+// A telling is one thing to do about a warning that nobody has acknowledged; see
+// telemetry.Board.Tell.
+type telling struct {
+	do         telemetry.Deed
+	done, text string
+	to         []string
 }
 
 // openCentre folds the warnings log.
@@ -67,6 +80,9 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 		}
 		c.mu.Lock()
 		next, isNew := c.board.Step(s)
+		if isNew {
+			c.address(&next)
+		}
 		c.mu.Unlock()
 		if isNew {
 			batch = append(batch, next)
@@ -75,26 +91,67 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 	return c.write(ctx, batch)
 }
 
+// address puts down to whom a transition of the engine goes. It is called with mu
+// held.
+func (c *centre) address(t *telemetry.Transition) {
+	if c.route == nil {
+		return
+	}
+	if before, ok := c.board.Warning(t.ID); ok {
+		t.To = c.route(&t.Warning, &before)
+	} else {
+		t.To = c.route(&t.Warning, nil)
+	}
+}
+
 // Act writes what an operator does with a warning.
 func (c *centre) Act(ctx context.Context, act telemetry.Act) (telemetry.Warning, error) {
 	if c.now != nil {
 		act.At = c.now() // log time, as every transition has
 	}
+	next, err := c.compute(ctx, func() (telemetry.Transition, error) { return c.board.Act(act) })
+	return next.Warning, err
+}
+
+// Order takes a device or a rule out of service, or puts it back. What that does
+// to the warnings that last is written with it, or by Run.
+func (c *centre) Order(ctx context.Context, o telemetry.Order) (telemetry.Order, error) {
+	if c.now != nil {
+		o.At = c.now()
+	}
+	t, err := c.compute(ctx, func() (telemetry.Transition, error) { return c.board.Order(o) })
+	if err != nil {
+		return telemetry.Order{}, err
+	}
+	_ = c.due(ctx, o.At) // Run tries again; the log says why
+	return *t.Order, nil
+}
+
+// Orders returns what is out of service.
+func (c *centre) Orders() []telemetry.Order {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.board.Orders()
+}
+
+// compute writes the transition that next gives. An error of next is returned as
+// it is; when the transition cannot be kept the error is console.ErrUnavailable.
+func (c *centre) compute(ctx context.Context, next func() (telemetry.Transition, error)) (telemetry.Transition, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	err := c.settle(ctx)
 	if err == nil {
 		c.mu.Lock()
-		next, refused := c.board.Act(act)
+		t, refused := next()
 		c.mu.Unlock()
 		if refused != nil {
-			return telemetry.Warning{}, refused
+			return telemetry.Transition{}, refused
 		}
-		if err = c.write(ctx, []telemetry.Transition{next}); err == nil {
-			return next.Warning, nil
+		if err = c.write(ctx, []telemetry.Transition{t}); err == nil {
+			return t, nil
 		}
 	}
-	return telemetry.Warning{}, fmt.Errorf("%w: %w", console.ErrUnavailable, err)
+	return telemetry.Transition{}, fmt.Errorf("%w: %w", console.ErrUnavailable, err)
 }
 
 // settle makes good a write of which nobody knows whether it reached the disk:
@@ -130,6 +187,9 @@ func (c *centre) write(ctx context.Context, batch []telemetry.Transition) error 
 		c.mu.Lock()
 		c.board.Apply(t)
 		c.mu.Unlock()
+		if t.Order != nil {
+			continue
+		}
 		for _, f := range c.observers {
 			f(t.Warning)
 		}
@@ -137,20 +197,69 @@ func (c *centre) write(ctx context.Context, batch []telemetry.Transition) error 
 	return nil
 }
 
-// Run ends shelving when its time is over, until ctx ends.
+// Run does what is due by the course of time until ctx ends: it ends shelving and
+// orders, and chases warnings that nobody has acknowledged.
 func (c *centre) Run(ctx context.Context) {
 	for wait(ctx, time.Second) {
 		now := time.Now().UTC()
-		for _, w := range c.Warnings(false) {
-			if w.State != telemetry.Shelved || w.Expires == nil || w.Expires.After(now) {
+		if c.now != nil {
+			now = c.now()
+		}
+		if err := c.due(ctx, now); err != nil {
+			continue // the log says why; the next second tries again
+		}
+		_ = c.tell(ctx, now) // as above
+	}
+}
+
+// due writes what the course of time does to warnings and orders.
+func (c *centre) due(ctx context.Context, now time.Time) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	for range 2 { // what an order that ends does to the warnings is due then
+		c.mu.Lock()
+		list := c.board.Due(now)
+		c.mu.Unlock()
+		if err := c.write(ctx, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell writes what is due because nobody has acknowledged.
+func (c *centre) tell(ctx context.Context, now time.Time) error {
+	if c.chase == nil {
+		return nil
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	lasting := c.board.Lasting()
+	c.mu.Unlock()
+	for i := range lasting {
+		if lasting[i].State != telemetry.Active || lasting[i].Shadow {
+			continue
+		}
+		for _, one := range c.chase(&lasting[i], now) {
+			c.mu.Lock()
+			next, ok := c.board.Tell(lasting[i].ID, one.do, one.done, one.to, one.text, now)
+			c.mu.Unlock()
+			if !ok {
 				continue
 			}
-			act := telemetry.Act{ID: w.ID, N: w.N, Do: telemetry.Unshelve, By: "haidang", At: now, Text: "the time of shelving is over"}
-			if _, err := c.Act(ctx, act); err != nil && !errors.Is(err, telemetry.ErrConflict) && ctx.Err() == nil {
-				break // the log says why; the next second tries again
+			if err := c.write(ctx, []telemetry.Transition{next}); err != nil {
+				return err
 			}
 		}
 	}
+	return nil
 }
 
 // orphan clears the warnings of which the engine knows nothing after it has lost
@@ -159,7 +268,20 @@ func (c *centre) orphan(ctx context.Context, at time.Time, held map[string]bool)
 	var steps []telemetry.Transition
 	c.mu.Lock()
 	for _, w := range c.board.Warnings(false) {
-		if t, ok := c.board.End(w.ID, at); ok && !held[w.ID] {
+		if t, ok := c.board.End(w.ID, at); ok && !held[w.ID] && !w.Exercise {
+			steps = append(steps, t)
+		}
+	}
+	c.mu.Unlock()
+	return c.Step(ctx, steps)
+}
+
+// endExercises clears the warnings of drills.
+func (c *centre) endExercises(ctx context.Context, at time.Time) error {
+	var steps []telemetry.Transition
+	c.mu.Lock()
+	for _, w := range c.board.Warnings(false) {
+		if t, ok := c.board.End(w.ID, at); ok && w.Exercise {
 			steps = append(steps, t)
 		}
 	}
@@ -188,4 +310,11 @@ func (c *centre) Warning(id string) (telemetry.Warning, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.board.Warning(id)
+}
+
+// Transition returns the newest transition of a warning.
+func (c *centre) Transition(id string) (telemetry.Transition, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.board.Transition(id)
 }

@@ -27,7 +27,7 @@ func checkVerb() verb {
 			if err != nil {
 				return err
 			}
-			for _, f := range w.doc.Locate(cfg.inClear()) {
+			for _, f := range w.doc.Locate(append(cfg.inClear(), cfg.oddMappings()...)) {
 				fmt.Fprintf(env.stderr, "warning: %s\n", f)
 			}
 			if configuration != "" {

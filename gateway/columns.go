@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"unicode"
+
+	"golang.org/x/term"
 )
 
 // columns are rows of text that are written as a table. text/tabwriter counts
@@ -15,15 +18,7 @@ func (c *columns) add(cells ...string) { c.rows = append(c.rows, cells) }
 
 // write writes the rows, the columns two spaces apart.
 func (c *columns) write(out io.Writer) error {
-	var widths []int
-	for _, row := range c.rows {
-		for i, cell := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], widthOf(cell))
-		}
-	}
+	widths := c.widths()
 	var b strings.Builder
 	for _, row := range c.rows {
 		var line strings.Builder
@@ -38,6 +33,99 @@ func (c *columns) write(out io.Writer) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+func (c *columns) widths() (widths []int) {
+	for _, row := range c.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], widthOf(cell))
+		}
+	}
+	return widths
+}
+
+// writeWithin writes the rows for a terminal that is so many cells wide, 0 for
+// none. Where the table is wider, its last column, the one of sentences, stands
+// below each row.
+func (c *columns) writeWithin(out io.Writer, width int) error {
+	const indent = 4
+	widths := c.widths()
+	whole := 2 * (len(widths) - 1)
+	for _, w := range widths {
+		whole += w
+	}
+	if width <= 2*indent || whole <= width {
+		return c.write(out)
+	}
+	var rows columns
+	for _, row := range c.rows {
+		rows.add(row[:min(len(row), len(widths)-1)]...)
+	}
+	var b strings.Builder
+	if err := rows.write(&b); err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(b.String(), "\n")
+	b.Reset()
+	for i, row := range c.rows {
+		b.WriteString(lines[i])
+		if i == 0 || len(row) < len(widths) {
+			continue // the heading of what stands below needs none
+		}
+		for _, line := range wrapped(row[len(row)-1], width-indent) {
+			fmt.Fprintf(&b, "%*s%s\n", indent, "", line)
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// wrapped cuts text into lines of at most so many cells, between words; a word
+// that is longer is cut.
+func wrapped(text string, most int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		word = clipped(word, most)
+		switch {
+		case line == "":
+			line = word
+		case widthOf(line)+1+widthOf(word) <= most:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// terminalSize returns the cells of the terminal that out is, 0 where it is none.
+func terminalSize(out io.Writer) (width, height int) {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	width, height, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return width, height
+}
+
+// firstLines keeps the beginning of a text, and its last line, within so many
+// lines, 0 for any number.
+func firstLines(text string, most int) string {
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	if most < 3 || len(lines) <= most {
+		return text
+	}
+	left := len(lines) - most + 1
+	return strings.Join(lines[:most-2], "") + fmt.Sprintf("… %s\n", tally(left, "line more", "lines more")) + lines[len(lines)-1] + "\n"
 }
 
 // widthOf is how many cells of a terminal the text takes.

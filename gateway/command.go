@@ -47,7 +47,7 @@ func usagef(format string, args ...any) error { return errUsage{fmt.Sprintf(form
 
 // verbs are made anew for each execution: their flags are their own.
 func verbs() []verb {
-	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), rulesVerb(), warningsVerb(), devicesVerb(), modbusVerb(), deadLetterVerb(), healthVerb(), doctorVerb(), accountVerb(), certVerb(), versionVerb()}
+	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), mappingVerb(), rulesVerb(), warningsVerb(), routeVerb(), drillVerb(), devicesVerb(), modbusVerb(), deadLetterVerb(), healthVerb(), doctorVerb(), accountVerb(), certVerb(), backupVerb(), restoreVerb(), verifyVerb(), versionVerb()}
 }
 
 // execute runs one command line and returns the exit code.
@@ -125,7 +125,7 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("Hải Đăng takes readings in, keeps them, and warns.\n\n  haidang VERB [--flag value]\n\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(&b, "  %-10s %s\n", v.name, v.short)
+		fmt.Fprintf(&b, "  %-11s %s\n", v.name, v.short)
 	}
 	b.WriteString("\nhaidang VERB --help tells more and gives an example.\n")
 	return b.String()

@@ -14,7 +14,9 @@ import (
 	"strings"
 
 	"haidang/broker"
+	"haidang/broker/mapping"
 	"haidang/drivers/ais"
+	"haidang/drivers/bridge"
 	"haidang/drivers/link"
 	"haidang/drivers/modbus"
 	"haidang/drivers/serial"
@@ -22,8 +24,10 @@ import (
 	"haidang/gateway/config"
 	"haidang/gateway/console"
 	"haidang/gateway/influx"
+	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
 	"haidang/gateway/ioc/cap"
+	"haidang/gateway/route"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
@@ -40,6 +44,12 @@ type Configuration struct {
 	Gateway string `yaml:"gateway"` // this gateway's own name
 	Strict  bool   `yaml:"strict"`  // set aside what the catalogue does not know
 
+	// UnknownDevices is what becomes of readings of devices that are not registered
+	// and come over MQTT, HTTP or a bridge: accept (default), hold or refuse.
+	UnknownDevices string `yaml:"unknown_devices"`
+
+	Log logConfig `yaml:"log"`
+
 	Accounts account.Config `yaml:"accounts"`
 
 	Broker  broker.Config   `yaml:"broker"`
@@ -51,6 +61,10 @@ type Configuration struct {
 	AIS     []ais.Config    `yaml:"ais"`
 	IOC     []ioc.Config    `yaml:"ioc"`
 	CAP     cap.Config      `yaml:"cap"` // how the gateway speaks CAP, and its feed
+	Routes  []route.Config  `yaml:"routes"`
+
+	Mappings []mapping.Mapping `yaml:"mappings"` // foreign topics and payloads
+	Bridges  []bridge.Config   `yaml:"bridges"`  // other MQTT brokers
 
 	Kinds    string   `yaml:"kinds"`    // file; adds to the built-in kinds
 	Devices  string   `yaml:"devices"`  // file; instead of the built-in devices
@@ -225,10 +239,15 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 	if !telemetry.ValidName(c.Gateway) {
 		faults = append(faults, telemetry.Faultf("gateway", "gateway name %q is not a name of letters, digits and ._:- that begins with a letter or digit", c.Gateway))
 	}
+	if !intake.ValidUnknown(c.UnknownDevices) {
+		faults = append(faults, telemetry.Faultf("unknown_devices", "unknown_devices %q is not one of accept, hold, refuse", c.UnknownDevices))
+	}
 	faults = append(faults, telemetry.Under("broker", c.Broker.Validate())...)
+	faults = append(faults, telemetry.Under("mappings", mapping.Validate(c.Mappings))...)
 	faults = append(faults, telemetry.Under("spool", c.Spool.Validate())...)
 	faults = append(faults, telemetry.Under("influx", c.Influx.Validate())...)
 	faults = append(faults, telemetry.Under("console", c.Console.Validate())...)
+	faults = append(faults, telemetry.Under("log", c.Log.validate())...)
 	faults = append(faults, c.sharedPorts()...)
 	faults = append(faults, c.validateAccess()...)
 	names := map[string]string{}
@@ -248,6 +267,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 		faults = append(faults, telemetry.Under(at, c.AIS[i].Validate())...)
 		faults = append(faults, unique(names, c.AIS[i].Name, at)...)
 	}
+	faults = append(faults, c.validateBridges(names)...)
 	faults = append(faults, telemetry.Under("cap", c.CAP.Validate())...)
 	faults = append(faults, c.validateOutside()...)
 	recipients := map[string]string{}
@@ -259,6 +279,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 		}
 		faults = append(faults, unique(recipients, c.IOC[i].Name, at)...)
 	}
+	faults = append(faults, telemetry.Under("routes", route.Validate(c.Routes, c.routable(w)))...)
 	return faults
 }
 

@@ -29,7 +29,7 @@ func (l *letterbox) wayBack(letter *telemetry.DeadLetter) (func(ctx context.Cont
 		return l.takeIn(letter, func() ([]telemetry.Reading, error) { return []telemetry.Reading{r}, nil }), nil
 	}
 	switch {
-	case letter.Source == "broker" && l.g.broker != nil:
+	case (letter.Source == "broker" || strings.HasPrefix(letter.Source, "bridge.")) && l.g.broker != nil:
 		return l.takeIn(letter, func() ([]telemetry.Reading, error) { return l.g.broker.Again(letter.Place, letter.Bytes) }), nil
 	case letter.Source == "influx.write":
 		return l.takeIn(letter, func() ([]telemetry.Reading, error) {

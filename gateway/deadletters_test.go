@@ -99,6 +99,9 @@ func TestDeadLetters(t *testing.T) {
 	if n := len(g.letters("")); n != 0 {
 		t.Errorf("%d letters after all were dropped", n)
 	}
+	if out := g.must("deadletter", "retry", "--reason", "bad_name"); out != "there are no dead letters with the reason bad_name\n" {
+		t.Errorf("nothing to retry: %q", out)
+	}
 	if all := g.letters("?state=all"); len(all) != 4 || all[0].Settled == nil || all[0].Settled.By != "lan" {
 		t.Errorf("all letters: %+v", all)
 	}

@@ -40,6 +40,17 @@ func (l *letterFilter) flags(f *pflag.FlagSet) {
 	f.IntVar(&l.limit, "limit", 100, "at most so many, the newest first; 1 to 1000")
 }
 
+// tell says what is chosen, as the end of a sentence.
+func (l *letterFilter) tell() (text string) {
+	if l.device != "" {
+		text += " of device " + plain(l.device)
+	}
+	if l.reason != "" {
+		text += " with the reason " + plain(l.reason)
+	}
+	return text
+}
+
 func (l *letterFilter) ask(ctx context.Context, at *runningGateway, all bool) ([]letterState, error) {
 	query := url.Values{"limit": {strconv.Itoa(l.limit)}}
 	if l.device != "" {
@@ -83,7 +94,7 @@ haidang deadletter list --device kim-long --reason bad_json`,
 				return jsonLine(env.stdout, letters)
 			}
 			if len(letters) == 0 {
-				_, err := fmt.Fprintln(env.stdout, "there are no dead letters")
+				_, err := fmt.Fprintf(env.stdout, "there are no dead letters%s\n", filter.tell())
 				return err
 			}
 			table := columns{}
@@ -96,7 +107,8 @@ haidang deadletter list --device kim-long --reason bad_json`,
 				}
 				table.add(l.ID, letterTime(l.At), clipped(l.Source, 20), dash(clipped(l.Device, 24)), clipped(l.Reason, 20), clipped(what, 90))
 			}
-			return table.write(env.stdout)
+			width, _ := terminalSize(env.stdout)
+			return table.writeWithin(env.stdout, width)
 		},
 	}
 }
@@ -184,6 +196,10 @@ func letterActVerb(do string) verb {
 				}
 				for i := range letters {
 					args = append(args, letters[i].ID)
+				}
+				if len(args) == 0 {
+					_, err := fmt.Fprintf(env.stdout, "there are no dead letters%s\n", filter.tell())
+					return err
 				}
 				slices.Reverse(args) // the oldest first, as they came
 			}

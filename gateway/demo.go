@@ -56,7 +56,7 @@ func runDemo(ctx context.Context, env environment, dir string, speed float64, at
 	if err != nil {
 		return err
 	}
-	logger := newLogger(view)
+	logger := newLogger(view, cfg.Log)
 	field, err := demo.New(demo.Config{Addresses: at, Speed: speed}, view.Received, logger)
 	if err != nil {
 		return err

@@ -75,7 +75,8 @@ func (g *instance) knows(device string) bool {
 		return true
 	}
 	_, heard := g.intake.HeardOf(device)
-	return heard
+	_, stranger := g.intake.ContactOf(device)
+	return heard || stranger
 }
 
 func (g *instance) hasSent(device, value string) bool {

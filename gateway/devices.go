@@ -43,6 +43,11 @@ type deviceState struct {
 	Readings uint64     `json:"readings"`
 	Up       *bool      `json:"up,omitempty"` // its link
 
+	// FirstContact is when a device that is not registered was first heard since the
+	// start, Held how many of its readings were not taken (unknown_devices).
+	FirstContact *time.Time `json:"first_contact,omitempty"`
+	Held         uint64     `json:"held,omitempty"`
+
 	// Errors count what was set aside in the last 24 hours, by reason; LastError
 	// is the newest.
 	Errors    map[string]int `json:"errors,omitempty"`
@@ -88,6 +93,9 @@ func (g *instance) devices(site, owner string) []deviceState {
 	for _, id := range g.letters.erring(time.Now()) { // what only sends what cannot be used
 		strangers[id] = heard[id]
 	}
+	for _, c := range g.intake.Contacts() {
+		strangers[c.Device] = heard[c.Device]
+	}
 	for id := range strangers {
 		if known.Devices.Device(id) == nil {
 			out = append(out, deviceState{ID: id, Name: id, Site: id})
@@ -116,7 +124,8 @@ func (g *instance) device(id string) (any, bool) {
 		d = registeredState(registered)
 	}
 	h, heard := g.intake.HeardOf(id)
-	if registered == nil && !heard && !slices.Contains(g.letters.erring(time.Now()), id) {
+	_, stranger := g.intake.ContactOf(id)
+	if registered == nil && !heard && !stranger && !slices.Contains(g.letters.erring(time.Now()), id) {
 		return nil, false
 	}
 	g.fill(&d, h, heard, g.registry.Periods()[id], time.Now().UTC())
@@ -136,6 +145,9 @@ func (g *instance) fill(d *deviceState, h intake.Heard, heard bool, periods []te
 	d.Changed = g.registry.Changed(d.ID)
 	d.Errors, d.LastError = g.letters.errorsOf(d.ID, now)
 	d.addPeriods(periods, now)
+	if c, ok := g.intake.ContactOf(d.ID); ok {
+		d.FirstContact, d.Held = &c.First, c.Held
+	}
 	if heard {
 		d.Up = h.Up
 		d.addLatest(h, g.intake.Known().Kinds)

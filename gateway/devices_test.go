@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -257,6 +258,21 @@ func TestQualityFaults(t *testing.T) {
 	}
 	if n := strings.Count(stderr, "\n") - 1; code != exitUsage || n != len(wants) {
 		t.Errorf("exit code %d and %d faults, want %d:\n%s", code, n, len(wants), stderr)
+	}
+}
+
+// TestSettings: what only devices.yaml can change does not become a fact of that
+// name, unless it is asked for.
+func TestSettings(t *testing.T) {
+	for _, arg := range []string{"id=5", "site=hue", "kinds=river", "quality=x", "calibration=1"} {
+		if _, err := settings([]string{arg}); err == nil || !strings.Contains(err.Error(), "change it in devices.yaml") {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+	body, err := settings([]string{"facts.site=hue", "alarm2_m=2.10", "owner=", "pump=true"})
+	want := map[string]any{"owner": nil, "facts": map[string]any{"site": "hue", "alarm2_m": 2.1, "pump": true}}
+	if err != nil || !reflect.DeepEqual(body, want) {
+		t.Errorf("%v, %v; want %v", body, err, want)
 	}
 }
 

@@ -73,7 +73,8 @@ haidang devices list --site hue --json`,
 				if asJSON {
 					return jsonLine(out, answer.Devices)
 				}
-				return tableOfDevices(out, answer.Devices, wrong, time.Now())
+				width, _ := terminalSize(env.stdout)
+				return tableOfDevices(out, answer.Devices, wrong, width, time.Now())
 			}
 			if !watch {
 				return show(ctx, env.stdout)
@@ -84,7 +85,8 @@ haidang devices list --site hue --json`,
 }
 
 // watchIt shows something again and again until ctx ends. On a terminal it
-// replaces what it showed before.
+// replaces what it showed before, and shows what the terminal has room for: what
+// is wrong first must not scroll away.
 func watchIt(ctx context.Context, out io.Writer, show func(context.Context, io.Writer) error) error {
 	file, ok := out.(*os.File)
 	clear := ok && term.IsTerminal(int(file.Fd()))
@@ -97,10 +99,12 @@ func watchIt(ctx context.Context, out io.Writer, show func(context.Context, io.W
 		if err != nil { // the gateway may be restarted meanwhile
 			fmt.Fprintf(&b, "%s  %v\n", time.Now().In(vietnam).Format("15:04:05"), err)
 		}
+		text := b.String()
 		if clear {
-			fmt.Fprint(out, "\x1b[H\x1b[2J")
+			_, height := terminalSize(out)
+			text = "\x1b[H\x1b[2J" + firstLines(text, height-1)
 		}
-		if _, err := io.WriteString(out, b.String()); err != nil {
+		if _, err := io.WriteString(out, text); err != nil {
 			return err
 		}
 		if !clear {
@@ -112,7 +116,9 @@ func watchIt(ctx context.Context, out io.Writer, show func(context.Context, io.W
 	}
 }
 
-func tableOfDevices(out io.Writer, devices []deviceState, onlyWrong bool, now time.Time) error {
+// tableOfDevices writes the devices for a terminal that is so many cells wide, 0
+// for none.
+func tableOfDevices(out io.Writer, devices []deviceState, onlyWrong bool, width int, now time.Time) error {
 	table := columns{}
 	table.add("DEVICE", "NAME", "HEARD", "EVERY", "QUALITY", "LINK", "STATE", "PROBLEMS")
 	wrong := 0
@@ -139,7 +145,7 @@ func tableOfDevices(out io.Writer, devices []deviceState, onlyWrong bool, now ti
 		table.add(clipped(d.ID, 32), clipped(name, 28), heard, dash(d.Interval), dash(d.Quality), link, d.State, clipped(strings.Join(d.Problems, "; "), 100))
 	}
 	if len(table.rows) > 1 {
-		if err := table.write(out); err != nil {
+		if err := table.writeWithin(out, width); err != nil {
 			return err
 		}
 	}
@@ -294,6 +300,8 @@ func settings(args []string) (map[string]any, error) {
 		switch name {
 		case "name", "owner", "interval", "lat", "lon":
 			into, isFact = body, false
+		case "id", "site", "kinds", "facts", "quality", "calibration":
+			return nil, usagef("%s cannot be changed while the gateway runs: change it in devices.yaml and reload; a fact of that name is facts.%s", name, name)
 		}
 		name = strings.TrimPrefix(name, "facts.")
 		number, err := strconv.ParseFloat(text, 64)
@@ -348,7 +356,8 @@ func devicesChangesVerb() verb {
 				a := &answer.Changes[i]
 				table.add(clockTime(a.At), clipped(a.By, 24), clipped(whatChanged(a), 60), clipped(a.Why, 80))
 			}
-			return table.write(env.stdout)
+			width, _ := terminalSize(env.stdout)
+			return table.writeWithin(env.stdout, width)
 		},
 	}
 }

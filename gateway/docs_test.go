@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -54,8 +56,10 @@ func blocks(text, language string) map[int]string {
 
 // TestDocumentedConfigurations loads every YAML block of the documentation: as
 // gateway.yaml, or as the file that its first line names. A block that shows a
-// part of a file begins with a comment that says of which.
+// part of a file begins with a comment that says of which. Comments of a block
+// that are commands ("# haidang ...") are executed first.
 func TestDocumentedConfigurations(t *testing.T) {
+	station := map[string]string{"devices.yaml": read(t, "../deploy/station", "devices.yaml"), "rules/flood.yaml": read(t, "../deploy/station", "rules/flood.yaml")}
 	for _, page := range pages(t) {
 		text, err := os.ReadFile(page)
 		if err != nil {
@@ -65,28 +69,40 @@ func TestDocumentedConfigurations(t *testing.T) {
 			if first, _, _ := strings.Cut(block, "\n"); strings.HasPrefix(strings.TrimSpace(first), "- ") || strings.HasPrefix(first, "# part of") {
 				continue
 			}
-			dir := t.TempDir()
-			file := "gateway.yaml"
-			if m := regexp.MustCompile(`^# ([a-z]+\.yaml)`).FindStringSubmatch(block); m != nil {
-				file = m[1]
-			}
-			files := map[string]string{
-				"gateway.yaml": map[string]string{"devices.yaml": "devices: devices.yaml\n", "kinds.yaml": "kinds: kinds.yaml\n", "rules.yaml": "rules: [rules.yaml]\n"}[file],
-				"devices.yaml": read(t, "../deploy/station", "devices.yaml"), "rules/flood.yaml": read(t, "../deploy/station", "rules/flood.yaml"),
-			}
-			files[file] = block
-			for name, text := range files {
-				if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if code, _, stderr := command(t, "check", "--config", filepath.Join(dir, "gateway.yaml")); code != exitWell {
-				t.Errorf("%s:%d: %s", page, line, stderr)
+			t.Run(fmt.Sprintf("%s:%d", filepath.Base(page), line), func(t *testing.T) { checkBlock(t, block, station) })
+		}
+	}
+}
+
+// checkBlock checks one configuration in a folder of its own; more are the files
+// that lie beside it.
+func checkBlock(t *testing.T, block string, more map[string]string) {
+	dir := t.TempDir()
+	file := "gateway.yaml"
+	if m := regexp.MustCompile(`^# ([a-z]+\.yaml)`).FindStringSubmatch(block); m != nil {
+		file = m[1]
+	}
+	files := maps.Clone(more)
+	files["gateway.yaml"] = map[string]string{"devices.yaml": "devices: devices.yaml\n", "kinds.yaml": "kinds: kinds.yaml\n", "rules.yaml": "rules: [rules.yaml]\n"}[file]
+	files[file] = block
+	for name, text := range files {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	for line := range strings.Lines(block) {
+		if line, ok := strings.CutPrefix(line, "# haidang "); ok {
+			if code, _, stderr := command(t, words(line)...); code != exitWell {
+				t.Errorf("haidang %s: %s", line, stderr)
 			}
 		}
+	}
+	if code, _, stderr := command(t, "check", "--config", "gateway.yaml"); code != exitWell {
+		t.Error(stderr)
 	}
 }
 

@@ -152,8 +152,8 @@ func (x *examination) partners(ctx context.Context) {
 		x.reachURL(ctx, "influx", u, "everything is kept in the log until it returns; look at the server and the line to it")
 	}
 	for _, c := range x.cfg.IOC {
-		if c.Webhook != nil {
-			x.reachURL(ctx, "recipient "+c.Name, c.Webhook.URL, "warnings wait until it returns; look at the server and the line to it, and tell who acts by telephone")
+		if address := c.Address(); address != "" {
+			x.reach(ctx, "recipient "+c.Name, address, "warnings wait until it returns; look at the server and the line to it, and tell who acts by telephone")
 		}
 	}
 }

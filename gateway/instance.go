@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"haidang/broker"
+	"haidang/broker/mapping"
 	"haidang/drivers/ais"
 	"haidang/drivers/modbus"
 	"haidang/drivers/serial"
@@ -27,7 +28,9 @@ import (
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
+	"haidang/gateway/proof"
 	"haidang/gateway/registry"
+	"haidang/gateway/route"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
@@ -51,12 +54,16 @@ type instance struct {
 	console    *console.Console
 	supervisor *supervisor
 	sources    []source
+	bridges    []forwarding // those that follow the readings
 	lines      []*modbus.Line
 	roll       *roll // the followers of the warnings log
 	out        outgoing
 	registry   *registry.Registry
-	files      *world     // what the files say; world has what was changed at run time as well
-	letters    *letterbox // what was set aside
+	drill      drill        // the exercise that runs
+	proof      *proof.Log   // which recipient was told of what
+	routes     *route.Table // who is
+	files      *world       // what the files say; world has what was changed at run time as well
+	letters    *letterbox   // what was set aside
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
 	reloading sync.Mutex
@@ -100,6 +107,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	if err := g.openRecipients(ctx); err != nil {
 		return nil, err
 	}
+	g.openRoutes(m.recording == nil)
 	if g.roll, err = openRoll(ctx, g.spool, g.followWarnings(), logger); err != nil {
 		return nil, err
 	}
@@ -150,9 +158,13 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	if m.recording != nil {
 		now = m.recording.Now
 	}
+	followers := []string{followStore, followRules}
+	if m.recording == nil {
+		followers = append(followers, g.cfg.bridgeFollowers()...)
+	}
 	g.spool, err = spool.Open(ctx, spool.Options{
 		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now, Scratch: m.recording != nil,
-		Followers:  []string{followStore, followRules},
+		Followers: followers, Paced: followRules,
 		Registerer: g.reg, Logger: g.logger,
 	})
 	if err != nil {
@@ -167,7 +179,7 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	}
 	options := intake.Options{
 		Readings: g.spool.Readings(), Letters: g.spool.DeadLetters(),
-		Known: g.world.Known, Strict: g.cfg.Strict, Registerer: g.reg, Logger: g.logger,
+		Known: g.world.Known, Strict: g.cfg.Strict, Unknown: g.cfg.UnknownDevices, Registerer: g.reg, Logger: g.logger,
 	}
 	if m.recording != nil {
 		m.recording.log = g.spool.Readings()
@@ -195,6 +207,8 @@ func (g *instance) openSources() (err error) {
 	if err != nil {
 		return err
 	}
+	set, _ := mapping.Compile(g.cfg.Mappings) // they are valid
+	guard = append(guard, broker.WithMappings(set))
 	if g.broker, err = broker.New(g.cfg.Broker, g.intake, g.reg, g.logger, guard...); err != nil {
 		return err
 	}
@@ -215,6 +229,7 @@ func (g *instance) openSources() (err error) {
 		}
 		g.sources = append(g.sources, source{name: line.Source(), link: c.Name, run: line.Run})
 	}
+	g.openBridges()
 	fleet := ais.NewFleet(g.reg)
 	for _, c := range g.cfg.AIS {
 		if err := tryListen(c); err != nil {
@@ -311,6 +326,7 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 			group.Go(func() error { g.reloads(ctx, reload); return nil })
 		}
 		close(g.ready)
+		group.Go(func() error { return newSelfWatch(g).run(ctx) })
 		return beat.Run(ctx)
 	})
 }
@@ -339,15 +355,18 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 			return b.FromStore(g.store.Write(ctx, b.StoreLines()))
 		})
 	})
+	g.followBridges(ctx, group)
 	group.Go(func() error { return g.evaluator.Run(ctx) })
 	group.Go(func() error { g.centre.Run(ctx); return nil })
+	group.Go(func() error { g.proof.Run(ctx); return nil })
+	group.Go(func() error { g.runDrills(ctx); return nil })
 	group.Go(func() error { return g.letters.Run(ctx) })
 
 	if g.broker != nil {
 		group.Go(func() error { return g.publish(ctx) })
 	}
 	group.Go(func() error {
-		return warnings.Follow(ctx, spool.FollowOptions{Name: "influx"}, transitions(g.storeWarnings))
+		return warnings.Follow(ctx, spool.FollowOptions{Name: "influx"}, transitions(isOfWarning, g.storeWarnings))
 	})
 	g.followRecipients(ctx, group)
 }
@@ -363,14 +382,15 @@ func (g *instance) followWarnings() []string {
 	return names
 }
 
-// transitions makes a follower of the warnings log of what takes transitions.
-func transitions(accept func(context.Context, []telemetry.Transition) error) func(context.Context, *spool.Batch[telemetry.Transition]) error {
+// transitions makes a follower of the warnings log of what takes those
+// transitions that keep chooses.
+func transitions(keep func(*telemetry.Transition) bool, accept func(context.Context, []telemetry.Transition) error) func(context.Context, *spool.Batch[telemetry.Transition]) error {
 	return func(ctx context.Context, b *spool.Batch[telemetry.Transition]) error {
 		records, err := b.Records()
 		if err != nil {
 			return err
 		}
-		return accept(ctx, records)
+		return sift(records, keep, func(kept []telemetry.Transition) error { return accept(ctx, kept) })
 	}
 }
 
@@ -386,10 +406,10 @@ func (g *instance) storeWarnings(ctx context.Context, list []telemetry.Transitio
 // forgotten them.
 func (g *instance) publish(ctx context.Context) error {
 	mqtt := ioc.NewMQTT(g.broker, g.reg)
-	if err := mqtt.Republish(g.centre.Warnings(false)); err != nil {
+	if err := mqtt.Republish(g.public()); err != nil {
 		g.logger.Warn("active warnings could not be published again", "error", err)
 	}
-	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: "mqtt"}, transitions(mqtt.Accept))
+	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: "mqtt"}, transitions(isPublic, mqtt.Accept))
 }
 
 // reloads puts changed rules, devices and kinds in force at each signal.

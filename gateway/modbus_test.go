@@ -151,6 +151,19 @@ modbus:
 	}
 }
 
+func TestRegisterAddress(t *testing.T) {
+	for text, want := range map[string]int{"0": 0, "500": 500, "0500": 500, "0x1F4": 500, "0X1f4": 500, "65535": 65535} {
+		if got, err := registerAddress(text); got != want || err != nil {
+			t.Errorf("%s: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "0x", "65536", "-1", "1_000", "0b1", "0o7", "1F4"} {
+		if got, err := registerAddress(text); err == nil {
+			t.Errorf("%s: %d", text, got)
+		}
+	}
+}
+
 func TestModbusUsage(t *testing.T) {
 	for _, c := range []struct {
 		args, want string
@@ -163,6 +176,13 @@ func TestModbusUsage(t *testing.T) {
 		{"read tcp://h --address 70000", `--address "70000" is not in 0..65535`, exitUsage},
 		{"read tcp://h --profile no", `profile "no" is not known; known are air-node-485, `, exitUsage},
 		{"read serial:///dev/x?baud=7 --address 1", `baud "7" is not in 50..12000000`, exitUsage},
+		{"read tcp://h --address 1 --unit 300", `--unit "300" is not in 1..247`, exitUsage},
+		{"read tcp://h --address 1 --unit -1", `--unit "-1" is not in 1..247`, exitUsage},
+		{"read tcp://h --address 65535 --count 2", "addresses 65535..65536 are not in 0..65535", exitUsage},
+		{"read tcp://h --address 1 --count 126", "count 126 is not in 1..125", exitUsage},
+		{"read tcp://h --address 1 --table weird", `table "weird" is not one of holding`, exitUsage},
+		{"read tcp://h --address 1 --profile weather-485", "one of them", exitUsage},
+		{"read line-1 1 --profile weather-485", "a line has its own in the configuration", exitUsage},
 		{"read line-1 1 --data /nowhere", "no gateway runs on the data folder /nowhere", exitFailed},
 		{"write line-1 1 relay on", `"on" is not a number`, exitUsage},
 		{"write line-1 1 relay", "write takes a line, a unit, a name and a number", exitUsage},

@@ -85,6 +85,10 @@ func (c *modbusCall) run(ctx context.Context, out io.Writer, args []string) erro
 		return usagef("with a connection, the unit is --unit %s", args[1])
 	case !direct && len(args) == 1:
 		return usagef("the unit of line %s is missing: its id, its device or MODEM/ID", args[0])
+	case c.address != "" && c.profile != "":
+		return usagef("--profile reads the values of a profile, --address registers as they stand: one of them")
+	case !direct && (c.profile != "" || c.folder != "" || c.echo):
+		return usagef("--profile, --profiles and --echo are for a connection; a line has its own in the configuration")
 	case !direct:
 		ask.Unit = args[1]
 	}
@@ -92,14 +96,14 @@ func (c *modbusCall) run(ctx context.Context, out io.Writer, args []string) erro
 		return usagef("--address is missing: the first register, as in --address 0x1F4 --count 14")
 	}
 	if c.address != "" {
-		first, err := strconv.ParseUint(c.address, 0, 16)
+		first, err := registerAddress(c.address)
 		if err != nil {
-			return usagef("--address %q is not in 0..65535, decimal or 0x and hexadecimal", c.address)
+			return err
 		}
 		if ask.Table = c.table; ask.Table == "" {
 			ask.Table = modbus.Holding
 		}
-		ask.First, ask.Count = int(first), c.count
+		ask.First, ask.Count = first, c.count
 	}
 	var answer *modbusAnswer
 	var err error
@@ -107,6 +111,9 @@ func (c *modbusCall) run(ctx context.Context, out io.Writer, args []string) erro
 		answer, err = c.direct(ctx, ask)
 	} else {
 		answer, err = askModbus(ctx, &c.at, "read", ask)
+	}
+	if direct && modbus.IsRequest(err) {
+		return usagef("%v", err)
 	}
 	if err != nil {
 		return err
@@ -117,11 +124,24 @@ func (c *modbusCall) run(ctx context.Context, out io.Writer, args []string) erro
 	return c.writeRows(out, ask, answer)
 }
 
+// registerAddress reads an address as manuals write it: 0500 is 500, not octal.
+func registerAddress(text string) (int, error) {
+	digits, base := text, 10
+	if rest, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {
+		digits, base = rest, 16
+	}
+	first, err := strconv.ParseUint(digits, base, 16)
+	if err != nil {
+		return 0, usagef("--address %q is not in 0..65535, decimal or 0x and hexadecimal", text)
+	}
+	return int(first), nil
+}
+
 // direct makes a connection of its own for a reading.
 func (c *modbusCall) direct(ctx context.Context, ask modbusRequest) (*modbusAnswer, error) {
 	id, err := strconv.Atoi(c.unit)
-	if err != nil {
-		return nil, usagef("--unit %q is not a number", c.unit)
+	if err != nil || id < 0 || id > 255 {
+		return nil, usagef("--unit %q is not in 1..247 (0 and 255 are for TCP)", c.unit)
 	}
 	profiles, err := c.profiles()
 	if err != nil {
@@ -204,7 +224,7 @@ func writeValues(out io.Writer, values []modbusValue) error {
 	for _, v := range values {
 		text := strconv.Quote(v.Text)
 		if v.Number != nil {
-			text = strconv.FormatFloat(*v.Number, 'f', -1, 64)
+			text = modbus.NumberText(*v.Number)
 		}
 		table.add(v.Value, text, v.Quality.String())
 	}

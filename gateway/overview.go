@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"haidang/gateway/console"
 )
@@ -31,11 +32,17 @@ func (g *instance) consoleSources() console.Sources {
 		DeadLetter:  g.letters.show,
 		ActOnLetter: g.letters.act,
 		Modbus:      g.modbusByHand,
+		Lifecycle:   g.lifecycle(),
 
 		DeviceChanges: func(id string, limit int) (any, error) { return g.registry.History(id, limit) },
 		SetState:      g.setState,
 		ChangeDevice:  g.changeDevice,
+		Series:        g.series,
 		Gateway:       g.cfg.Gateway, Version: version,
+		Local: map[string]http.Handler{
+			"POST " + backupPath: http.HandlerFunc(g.serveBackup),
+			"GET " + verifyPath:  http.HandlerFunc(g.serveVerify),
+		},
 	}
 }
 

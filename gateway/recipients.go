@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -13,9 +14,11 @@ import (
 
 	"haidang/drivers/link"
 	"haidang/drivers/modbus"
+	"haidang/gateway/console"
 	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
 	"haidang/gateway/ioc/cap"
+	"haidang/gateway/proof"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
@@ -34,16 +37,29 @@ func (g *instance) openRecipients(ctx context.Context) error {
 	g.out.places = &places{known: g.intake.Known}
 	g.out.places.setZones(g.world.document.Zones)
 	chronicle := cap.NewChronicle()
-	if err := g.spool.Warnings().Replay(ctx, func(t telemetry.Transition) { chronicle.Apply(t.Warning) }); err != nil {
+	if err := g.spool.Warnings().Replay(ctx, func(t telemetry.Transition) {
+		if isOfWarning(&t) && !t.Quiet { // drills too: mail and short messages of them need their chain, the feed hides them
+			chronicle.Apply(t.Warning)
+		}
+	}); err != nil {
 		return fmt.Errorf("read the warnings log for CAP: %w", err)
 	}
-	g.centre.observe(chronicle.Apply)
+	g.centre.observe(func(w telemetry.Warning) {
+		if !w.Quiet {
+			chronicle.Apply(w)
+		}
+	})
 	composer := cap.NewComposer(g.cfg.CAP, g.out.places, g.cfg.Gateway)
 	g.out.bulletins = ioc.Bulletins{Chronicle: chronicle, Composer: composer, Now: g.now}
 	g.out.feed = cap.NewFeed(chronicle, composer, g.cfg.Gateway, g.now)
+	var err error
+	if g.proof, err = proof.Open(filepath.Join(g.cfg.Data, "deliveries"), g.reg, g.logger); err != nil {
+		return err
+	}
+	g.onClose(g.proof.Close)
 	outside := ioc.Outside{Version: version, Gateway: g.cfg.Gateway, Bulletins: g.out.bulletins, Dial: dialModem, Switch: g.switchSiren}
 	for _, c := range g.cfg.IOC {
-		g.out.recipients = append(g.out.recipients, ioc.Open(c, outside, ioc.Options{Registerer: g.reg, Logger: g.logger}))
+		g.out.recipients = append(g.out.recipients, ioc.Open(c, outside, ioc.Options{Registerer: g.reg, Logger: g.logger, Told: g.noteDelivery}))
 	}
 	return nil
 }
@@ -67,7 +83,7 @@ func (g *instance) followRecipients(ctx context.Context, group *errgroup.Group) 
 					}
 					g.roll.offered(ctx, sender.Name())
 				}
-				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(sender.Accept))
+				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(isFor(recipient.Name()), sender.Accept))
 			})
 		}
 	}
@@ -118,14 +134,16 @@ func (c *Configuration) validateOutside() []telemetry.Fault {
 	return faults
 }
 
-// lasting returns the warnings that are not cleared.
-func (g *instance) lasting() []telemetry.Warning { return g.centre.Warnings(false) }
+// lasting returns the warnings that are not cleared and that somebody was told of.
+func (g *instance) lasting() []telemetry.Warning {
+	return slices.DeleteFunc(g.centre.Warnings(false), func(w telemetry.Warning) bool { return w.Quiet })
+}
 
 // healths returns how each recipient fares.
-func (o *outgoing) healths() any {
-	list := make([]ioc.Health, len(o.recipients))
+func (o *outgoing) healths() []console.Recipient {
+	list := make([]console.Recipient, len(o.recipients))
 	for i, r := range o.recipients {
-		list[i] = r.Health()
+		list[i] = console.Recipient(r.Health())
 	}
 	return list
 }

@@ -99,12 +99,9 @@ func (m *tcpModem) serve(conn net.Conn) {
 // before a real mail server, a real Alertmanager, a folder of CAP messages and a
 // modem.
 func TestE2EStorm(t *testing.T) {
-	if os.Getenv("HAIDANG_E2E") == "" {
-		t.Skip("set HAIDANG_E2E=1")
-	}
-	manager, err := exec.LookPath("prometheus-alertmanager")
-	if err != nil || exec.Command("/usr/bin/python3", "-c", "import aiosmtpd").Run() != nil {
-		t.Skip("prometheus-alertmanager or python3-aiosmtpd is not there (.ci/peers installs them)")
+	needPeers(t, "prometheus-alertmanager", "xmllint")
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import aiosmtpd").CombinedOutput(); err != nil {
+		t.Fatalf("python3-aiosmtpd is missing (.ci/peers installs it): %s", out)
 	}
 	dir := t.TempDir()
 	box, folder := filepath.Join(dir, "mail"), filepath.Join(dir, "cap")
@@ -119,7 +116,7 @@ func TestE2EStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	alerts := peer(t, func(address string) *exec.Cmd {
-		return exec.Command(manager, "--config.file="+config, "--storage.path="+dir, "--web.listen-address="+address, "--cluster.listen-address=")
+		return exec.Command("prometheus-alertmanager", "--config.file="+config, "--storage.path="+dir, "--web.listen-address="+address, "--cluster.listen-address=")
 	})
 	modem := &tcpModem{}
 	g := prepare(t, fmt.Sprintf(`

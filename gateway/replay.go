@@ -109,7 +109,7 @@ func (o *replayOptions) run(ctx context.Context, env environment) (err error) {
 		return err
 	}
 	p := &player{options: o, timing: timing, columns: columns, files: files, env: env, clock: &recordingClock{}, fleet: ais.NewFleet(nil), pace: replay.Pace{Speed: o.speed}}
-	if p.g, err = open(ctx, cfg, w, mode{recording: p.clock}, newLogger(env.stderr)); err != nil {
+	if p.g, err = open(ctx, cfg, w, mode{recording: p.clock}, newLogger(env.stderr, cfg.Log)); err != nil {
 		return ended(ctx, err)
 	}
 	return p.run(ctx)

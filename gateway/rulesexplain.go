@@ -223,6 +223,9 @@ func shortNumber(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }
 func why(t *telemetry.Transition, before *string) string {
 	if a := t.Act; a != nil {
 		text := fmt.Sprintf("%s by %s", a.Do, a.By)
+		if a.To != "" {
+			text += " to " + a.To
+		}
 		if a.Until != nil {
 			text += " until " + clockTime(*a.Until)
 		}

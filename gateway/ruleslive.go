@@ -72,7 +72,7 @@ func keptDocument(ctx context.Context, cfg Configuration) (_ *rules.Document, at
 		return nil, at, nil
 	}
 	s, err := spool.Open(ctx, spool.Options{
-		Dir: dir, Config: cfg.Spool, Followers: []string{followStore, followRules},
+		Dir: dir, Config: cfg.Spool, // without followers: no position is forgotten
 		Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

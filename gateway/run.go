@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/spf13/pflag"
@@ -35,18 +34,11 @@ curl http://127.0.0.1:8080/api/v1/warnings`,
 			if err != nil {
 				return err
 			}
-			logger := newLogger(env.stderr)
+			logger := newLogger(env.stderr, cfg.Log)
 			load := func() (Configuration, *world, error) { return readConfiguration(file, change) }
 			return serve(ctx, env, cfg, w, load, logger)
 		},
 	}
-}
-
-// newLogger writes what an operator should look at.
-func newLogger(out io.Writer) *slog.Logger {
-	logger := slog.New(slog.NewTextHandler(out, nil))
-	slog.SetDefault(logger) // libraries and packages that were given none
-	return logger
 }
 
 // serve runs a gateway and says where it is to be found.
@@ -58,9 +50,9 @@ func serve(ctx context.Context, env environment, cfg Configuration, w *world, lo
 	g.load = load
 	fmt.Fprintf(env.stdout, "Hải Đăng %s\n  MQTT      %s\n", version, cfg.Broker.Listen)
 	if at := g.store.Addr(); at != nil {
-		fmt.Fprintf(env.stdout, "  InfluxDB  http://%s/query?db=haidang\n", at)
+		fmt.Fprintf(env.stdout, "  InfluxDB  %s://%s/query?db=haidang\n", scheme(cfg.Influx.TLS.Cert), at)
 	}
-	fmt.Fprintf(env.stdout, "  console   http://%s/\n  data      %s\n", g.console.Addr(), cfg.Data)
+	fmt.Fprintf(env.stdout, "  console   %s://%s/\n  data      %s\n", scheme(cfg.Console.TLS.Cert), g.console.Addr(), cfg.Data)
 	return g.run(ctx, func(ctx context.Context, group *errgroup.Group) {
 		if manager := newNotifier(logger); manager != nil {
 			group.Go(func() error { return manager.run(ctx, g.ready, func() { g.clock.Now(); g.centre.Warnings(false) }) })

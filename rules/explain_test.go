@@ -144,6 +144,9 @@ rules:
 	if len(counts) != 3 || counts[0].Withheld != 1 || counts[0].Raised != 0 || counts[0].Active != 0 {
 		t.Errorf("%+v", counts)
 	}
+	if held := engine.Withheld(); len(held) != 1 || held[0].Rule != "high" || held[0].Device != "a" || held[0].Severity != telemetry.Moderate || held[0].Muted == nil || held[0].By != nil {
+		t.Errorf("withheld are %+v", held)
+	}
 	if !counts[1].Disabled || counts[1].Evaluations != 0 || !counts[2].Shadow || counts[2].Active != 1 || counts[2].Raised != 1 {
 		t.Errorf("%+v", counts)
 	}

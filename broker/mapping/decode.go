@@ -52,8 +52,8 @@ func (s *Set) Match(topic string) *Route {
 type Route struct {
 	rule   *rule
 	levels map[string]string
-	device string
-	kind   string
+	device string // of all readings
+	main   string // of the first part, for letters
 }
 
 func newRoute(r *rule, levels map[string]string) *Route {
@@ -63,13 +63,12 @@ func newRoute(r *rule, levels map[string]string) *Route {
 		if p.device.fixed() {
 			device, _ = p.device.fill(&scope{levels: levels})
 		}
-		if i > 0 && device != out.device {
-			device = ""
+		switch {
+		case i == 0:
+			out.device, out.main = device, device
+		case device != out.device:
+			out.device = ""
 		}
-		out.device = device
-	}
-	if k := r.parts[0].kind; k != nil && k.fixed() {
-		out.kind, _ = k.fill(&scope{levels: levels})
 	}
 	return out
 }
@@ -127,7 +126,7 @@ func (r *Route) Decode(payload []byte) ([]telemetry.Reading, []telemetry.DeadLet
 		d.part(p)
 	}
 	if len(d.readings)+len(d.letters) == 0 && !r.rule.pass {
-		d.refuse("no_values", fmt.Sprintf("mapping %q finds no value; not there: %s", r.rule.name, strings.Join(d.lacks, ", ")), "")
+		d.refuse("no_values", fmt.Sprintf("mapping %q finds no value; not there: %s", r.rule.name, strings.Join(d.lacks, ", ")), r.main)
 	}
 	if d.more > 0 {
 		d.letters[len(d.letters)-1].Detail += fmt.Sprintf("; %d more of this payload", d.more)

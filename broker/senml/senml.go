@@ -5,7 +5,8 @@
 // The device is that of the topic, never of the pack: rights are about topics.
 // Of the name of a record (base name and name joined) what leads to the device is
 // left out: the device's own id and a separator, else the base name, else, where
-// the name is all in the base name, everything up to the last separator. What
+// the base name has it all or the name is a URN, everything up to the last
+// separator. What
 // remains is {kind}{separator}{value}, or a value of the kind senml. A separator
 // is one of / : .
 //
@@ -145,77 +146,95 @@ func (d *decoding) record(i int, raw []byte) *refusal {
 	return nil
 }
 
+// fields are the members of a record, with the first thing wrong in them.
+type fields struct {
+	raw  map[string]json.RawMessage
+	stop *refusal
+}
+
+func (f *fields) word(key string, into *string) (there bool) {
+	raw, there := f.raw[key]
+	if there && f.stop == nil && (json.Unmarshal(raw, into) != nil || string(raw) == "null") {
+		f.stop = refuse("bad_senml", "%s is not a word", key)
+	}
+	return there
+}
+
+func (f *fields) number(key string, into *float64) (there bool) {
+	raw, there := f.raw[key]
+	if there && f.stop == nil && (json.Unmarshal(raw, into) != nil || string(raw) == "null") {
+		f.stop = refuse("bad_senml", "%s is not a number in the range of a float64", key)
+	}
+	return there
+}
+
+func (f *fields) truth(key string, into *bool) (there bool) {
+	raw, there := f.raw[key]
+	if there && f.stop == nil && (json.Unmarshal(raw, into) != nil || string(raw) == "null") {
+		f.stop = refuse("bad_senml", "%s is neither true nor false", key)
+	}
+	return there
+}
+
 // parse reads the fields of a record and takes over its base fields.
 func (d *decoding) parse(raw []byte) (*record, *refusal) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
+	var f fields
+	if err := json.Unmarshal(raw, &f.raw); err != nil || f.raw == nil {
 		return nil, refuse("bad_senml", "not an object")
 	}
-	var stop *refusal
-	text := func(key string, into *string) {
-		if f, ok := fields[key]; ok && stop == nil && json.Unmarshal(f, into) != nil {
-			stop = refuse("bad_senml", "%s is not a word", key)
-		}
-	}
-	number := func(key string, into *float64) (there bool) {
-		f, ok := fields[key]
-		if ok && stop == nil && (json.Unmarshal(f, into) != nil || string(f) == "null") {
-			stop = refuse("bad_senml", "%s is not a number in the range of a float64", key)
-		}
-		return ok
-	}
-	for key := range fields {
+	for key := range f.raw {
 		if strings.HasSuffix(key, "_") {
 			return nil, refuse("bad_senml", "field %.100q must be understood (RFC 8428, 4.4), and is not known", key)
 		}
 	}
 	bver := float64(version)
-	number("bver", &bver)
-	text("bn", &d.base.name)
-	text("bu", &d.base.unit)
-	number("bt", &d.base.time)
-	number("bv", &d.base.value)
-	number("bs", &d.base.sum)
-	if stop == nil && bver > version {
-		stop = refuse("bad_senml", "bver %v is newer than %d", bver, version)
+	f.number("bver", &bver)
+	f.word("bn", &d.base.name)
+	f.word("bu", &d.base.unit)
+	f.number("bt", &d.base.time)
+	f.number("bv", &d.base.value)
+	f.number("bs", &d.base.sum)
+	if f.stop == nil && bver > version {
+		f.stop = refuse("bad_senml", "bver %v is newer than %d", bver, version)
 	}
+	r, name := d.values(&f)
+	switch {
+	case f.stop != nil:
+		return nil, f.stop
+	case r.number != nil || r.sum != nil || r.truth != nil || r.word != nil || r.binary:
+		return r, nil
+	case name == "" && len(f.raw) > 0:
+		return nil, nil // base fields only
+	}
+	return nil, refuse("bad_senml", "no value: one of v, vb, vs, vd or s")
+}
+
+// values reads what is not a base field, and the record's own name.
+func (d *decoding) values(f *fields) (*record, string) {
 	r := &record{unit: d.base.unit}
 	name, v, s, truth, word := "", 0.0, 0.0, false, ""
-	text("n", &name)
-	text("u", &r.unit)
-	number("t", &r.time)
-	if number("v", &v) {
+	f.word("n", &name)
+	f.word("u", &r.unit)
+	f.number("t", &r.time)
+	if f.number("v", &v) {
 		v += d.base.value
 		r.number = &v
 	}
-	if number("s", &s) {
+	if f.number("s", &s) {
 		s += d.base.sum
 		r.sum = &s
 	}
-	if f, ok := fields["vb"]; ok {
-		if json.Unmarshal(f, &truth) != nil || string(f) == "null" {
-			return nil, refuse("bad_senml", "vb is neither true nor false")
-		}
+	if f.truth("vb", &truth) {
 		r.truth = &truth
 	}
-	if _, ok := fields["vs"]; ok {
-		text("vs", &word)
+	if f.word("vs", &word) {
 		r.word = &word
 	}
-	_, r.binary = fields["vd"]
-	if stop != nil {
-		return nil, stop
-	}
+	_, r.binary = f.raw["vd"]
 	r.time += d.base.time
 	r.name = d.base.name + name
 	r.local = d.local(name)
-	if r.number == nil && r.sum == nil && r.truth == nil && r.word == nil && !r.binary {
-		if name == "" && len(fields) > 0 {
-			return nil, nil
-		}
-		return nil, refuse("bad_senml", "no value: one of v, vb, vs, vd or s")
-	}
-	return r, nil
+	return r, name
 }
 
 const separators = "/:."
@@ -226,7 +245,7 @@ func (d *decoding) local(name string) string {
 	if rest, ok := strings.CutPrefix(full, d.device); ok && rest != "" && strings.ContainsRune(separators, rune(rest[0])) {
 		return strings.TrimLeft(rest, separators)
 	}
-	if name != "" {
+	if urn := d.base.name == "" && strings.HasPrefix(name, "urn:"); name != "" && !urn {
 		return strings.TrimLeft(name, separators)
 	}
 	return full[strings.LastIndexAny(full, separators)+1:]

@@ -39,7 +39,7 @@ func outcome(device, payload string) string {
 func TestDecode(t *testing.T) {
 	for _, c := range []struct{ payload, want string }{
 		// The examples of RFC 8428, 5.1.1 to 5.1.8.
-		{`[{"n":"urn:dev:ow:10e2073a01080063","u":"Cel","v":23.1}]`, "urn:dev:ow 10e2073a01080063_c=23.1"},
+		{`[{"n":"urn:dev:ow:10e2073a01080063","u":"Cel","v":23.1}]`, "senml 10e2073a01080063_c=23.1"},
 		{`[{"bn":"urn:dev:ow:10e2073a01080063:","n":"voltage","u":"V","v":120.1},{"n":"current","u":"A","v":1.2}]`, "senml current_a=1.2 voltage_v=120.1"},
 		{`[{"bn":"urn:dev:ow:10e2073a0108006:","bt":1.276020076001e+09,"bu":"A","bver":5,"n":"voltage","u":"V","v":120.1},{"n":"current","t":-5,"v":1.2},{"n":"current","t":-4,"v":1.3},{"n":"current","v":1.7}]`,
 			"senml current_a=1.7 voltage_v=120.1 @2010-06-08T18:01:16.001Z|senml current_a=1.2 @2010-06-08T18:01:11.001Z|senml current_a=1.3 @2010-06-08T18:01:12.001Z"},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"haidang/gateway/telemetry"
 )
@@ -21,8 +22,12 @@ const (
 	// running is what held in the range or before it.
 	running = `time > ${__from}ms - 90d AND time <= ${__to}ms AND ` + scope
 
-	// activeWarnings are those not cleared; a cleared one has severity 0.
-	activeWarnings = `(SELECT last("severity") AS "severity", "state", "n", "id" FROM "warning" WHERE ` + standing + ` GROUP BY "device", "rule", "site") WHERE "severity" > 0`
+	// activeWarnings are those not cleared, from the severity chosen on; a cleared
+	// one has severity 0.
+	activeWarnings = `(SELECT last("severity") AS "severity", "state", "n", "id" FROM "warning" WHERE ` + standing + ` GROUP BY "device", "rule", "site") WHERE "severity" >= $severity`
+	// newestStates are how the registered devices are at the end of the range: the
+	// gateway writes it at least every few minutes.
+	newestStates = `(SELECT last("state") AS "state", "silent", "severity", "heard_ago_s", "lat", "lon", "name_text", "owner_text", "problem_text" FROM "haidang_device" WHERE time > ${__to}ms - 30m AND time <= ${__to}ms AND ` + scope + ` GROUP BY "device", "site")`
 	// downLinks are the devices and sources whose last link reading says 0.
 	downLinks = `(SELECT last("up") AS "up", "cause_text" FROM "link" WHERE ` + standing + ` GROUP BY "device", "site") WHERE "up" < 1`
 )
@@ -50,10 +55,11 @@ func (b *builder) unit(kind, value string) string {
 	return "suffix:" + k.Quantity(value).Unit
 }
 
-// newPanel returns a panel with what all have.
+// newPanel returns a panel with what all have. The first sentence of the English
+// text is the title's second half, all of it is behind the (i).
 func newPanel(kind string, title telemetry.Text, w, h int) panel {
 	return panel{
-		Type: kind, Title: title.VI, Description: title.EN,
+		Type: kind, Title: bilingual(title), Description: title.EN,
 		Datasource: store(),
 		GridPos:    gridPos{W: w, H: h},
 		FieldConfig: fieldConfig{
@@ -68,14 +74,20 @@ func newPanel(kind string, title telemetry.Text, w, h int) panel {
 	}
 }
 
-// asks gives the panel its query; series are named by alias, without one the
-// answer is a table.
+// bilingual is a title in both languages.
+func bilingual(title telemetry.Text) string {
+	english, _, _ := strings.Cut(title.EN, ". ")
+	return title.VI + " / " + strings.TrimSuffix(english, ".")
+}
+
+// asks gives the panel a query, or one more; series are named by alias, without
+// one the answer is a table.
 func (p *panel) asks(alias, format string, args ...any) {
-	t := target{RefID: "A", Datasource: store(), RawQuery: true, ResultFormat: "table", Query: fmt.Sprintf(format, args...)}
+	t := target{RefID: string(rune('A' + len(p.Targets))), Datasource: store(), RawQuery: true, ResultFormat: "table", Query: fmt.Sprintf(format, args...)}
 	if alias != "" {
 		t.ResultFormat, t.Alias = "time_series", alias
 	}
-	p.Targets = []target{t}
+	p.Targets = append(p.Targets, t)
 }
 
 // add numbers the panel and places it to the right of the last one, or below.
@@ -85,6 +97,13 @@ func (b *builder) add(p panel) {
 	}
 	p.ID, p.GridPos.X, p.GridPos.Y = len(b.panels)+1, b.x, b.y
 	b.x, b.rowH = b.x+p.GridPos.W, max(b.rowH, p.GridPos.H)
+	b.panels = append(b.panels, p)
+}
+
+// beside places the panel below the last one, within the height of its row.
+func (b *builder) beside(p panel) {
+	last := b.panels[len(b.panels)-1].GridPos
+	p.ID, p.GridPos.X, p.GridPos.Y = len(b.panels)+1, last.X, last.Y+last.H
 	b.panels = append(b.panels, p)
 }
 
@@ -129,12 +148,25 @@ func stat(title telemetry.Text, w, h int) panel {
 	return p
 }
 
+// gauges returns a panel of horizontal bars, one for each series.
+func gauges(title telemetry.Text, w, h int) panel {
+	p := newPanel("bargauge", title, w, h)
+	p.FieldConfig.Defaults.Min = new(float64)
+	p.FieldConfig.Defaults.NoValue = "—"
+	p.Options = object{
+		"displayMode": "basic", "orientation": "horizontal", "showUnfilled": true, "minVizWidth": 0, "minVizHeight": 16,
+		"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+	}
+	return p
+}
+
 // A column of a table: its name in the answer and what people read.
 type column struct {
 	name, title string
 	unit        string // "" for words
 	decimals    int
 	mapping     object // values to words and colours
+	link        string // dashboard that a click on the device opens
 }
 
 func table(title telemetry.Text, w, h int, newest string, columns ...column) panel {
@@ -153,6 +185,9 @@ func columnOverrides(columns []column) []override {
 		o := override{Matcher: object{"id": "byName", "options": c.name}, Properties: []property{{"displayName", c.title}}}
 		if c.unit != "" {
 			o.Properties = append(o.Properties, property{"unit", c.unit}, property{"decimals", c.decimals})
+		}
+		if c.link != "" {
+			o.Properties = append(o.Properties, property{"links", []object{{"title": "Chi tiết / Details", "url": "/d/" + c.link + "?var-device=${__value.text}&${__url_time_range}"}}})
 		}
 		if c.mapping != nil {
 			o.Properties = append(o.Properties, property{"mappings", []object{c.mapping}}, property{"custom.displayMode", "color-background"})
@@ -183,53 +218,146 @@ func severityColor(s telemetry.Severity) string {
 	return [...]string{"#15803d", "#6b7280", "#ca8a04", "#ea580c", "#dc2626"}[s]
 }
 
+func severityText(s telemetry.Severity) string {
+	return [...]string{"Không", "Nhẹ", "Trung bình", "Nghiêm trọng", "Đặc biệt nghiêm trọng"}[s]
+}
+
 func severities() object {
-	text := [...]string{"Không", "Nhẹ", "Trung bình", "Nghiêm trọng", "Đặc biệt nghiêm trọng"}
 	var list []word
 	for s := telemetry.NoSeverity; s <= telemetry.Extreme; s++ {
-		list = append(list, word{strconv.Itoa(int(s)), text[s], severityColor(s)})
+		list = append(list, word{strconv.Itoa(int(s)), severityText(s), severityColor(s)})
 	}
 	return words(list...)
 }
 
-// board is a dashboard of the panels added so far. devices are the measurements
-// whose devices can be chosen, "" for all.
-func (b *builder) board(uid string, title telemetry.Text, from, devices string, allValue *string) dashboard {
-	pick := func(name, label, query string) variable {
-		return variable{
-			Name: name, Label: label, Type: "query", Datasource: store(), Query: query, Definition: query,
-			Refresh: 1, Sort: 1, Multi: true, IncludeAll: true, AllValue: allValue,
-			Current: object{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}},
-		}
+// deviceStates are those of field state of haidang_device: a silent device, a
+// device that is well, and the severities of warnings.
+func deviceStates() object {
+	list := []word{{"-1", "Im lặng", silentColor}, {"0", "Bình thường", severityColor(telemetry.NoSeverity)}}
+	for s := telemetry.Minor; s <= telemetry.Extreme; s++ {
+		list = append(list, word{strconv.Itoa(int(s)), severityText(s), severityColor(s)})
+	}
+	return words(list...)
+}
+
+// stateSteps colours field state where words do not reach: on a map.
+func stateSteps() thresholds {
+	steps := []step{{Color: silentColor}, at(0, severityColor(telemetry.NoSeverity))}
+	for s := telemetry.Minor; s <= telemetry.Extreme; s++ {
+		steps = append(steps, at(float64(s), severityColor(s)))
+	}
+	return levels(steps...)
+}
+
+const silentColor = "#7c3aed"
+
+// qualities are the words of field quality.
+func qualities() object {
+	return words(
+		word{"good", "Tốt", "#15803d"}, word{"suspect", "Nghi ngờ", "#ca8a04"}, word{"bad", "Sai", "#dc2626"},
+		word{"calibrating", "Hiệu chuẩn", "#6b7280"}, word{"maintenance", "Bảo trì", "#6b7280"})
+}
+
+// A scene is what a dashboard is besides its panels.
+type scene struct {
+	uid       string
+	title     telemetry.Text
+	from      string // the time range when it is opened
+	variables []variable
+	// annotated draws the warnings into every graph.
+	annotated bool
+}
+
+// board is a dashboard of the panels added so far.
+func (b *builder) board(s scene) dashboard {
+	annotations := []object{}
+	if s.annotated {
+		annotations = append(annotations, warningAnnotation())
 	}
 	return dashboard{
-		UID: uid, Title: title.VI, Description: title.EN, Tags: []string{"haidang"},
+		UID: s.uid, Title: bilingual(s.title), Description: s.title.EN, Tags: []string{"haidang"},
 		Timezone: "Asia/Ho_Chi_Minh", WeekStart: "monday", GraphTooltip: 1, Refresh: "10s", SchemaVersion: schemaVersion,
-		Time:       timeRange{From: from, To: "now"},
+		Time:       timeRange{From: s.from, To: "now"},
 		Timepicker: object{"refresh_intervals": []string{"5s", "10s", "30s", "1m", "5m", "15m", "1h"}},
 		Links: []object{{
 			"type": "dashboards", "tags": []string{"haidang"}, "title": "Hải Đăng", "asDropdown": false,
-			"includeVars": false, "keepTime": true, "targetBlank": false, "icon": "external link",
+			"includeVars": true, "keepTime": true, "targetBlank": false, "icon": "external link",
 		}},
-		Annotations: object{"list": []object{}},
-		Templating: templating{List: []variable{
-			pick("site", "Điểm đo / Site", `SHOW TAG VALUES`+devices+` WITH KEY = "site"`),
-			pick("device", "Thiết bị / Device", `SHOW TAG VALUES`+devices+` WITH KEY = "device" WHERE "site" =~ /^$site$/`),
-		}},
-		Panels: b.panels,
+		Annotations: object{"list": annotations},
+		Templating:  templating{List: s.variables},
+		Panels:      b.panels,
 	}
+}
+
+// warningAnnotation marks each change of a warning of the devices chosen, in the
+// form that Grafana's InfluxDB source reads: the columns are named in the target.
+func warningAnnotation() object {
+	return object{
+		"name": "Cảnh báo / Warnings", "enable": true, "hide": false, "iconColor": severityColor(telemetry.Extreme),
+		"datasource": store(),
+		"target": object{
+			"refId": "warnings", "rawQuery": true, "fromAnnotations": true, "resultFormat": "table",
+			"query":      `SELECT "state", "severity", "device", "rule" FROM "warning" WHERE ` + chosen + ` AND "severity" >= $severity`,
+			"textColumn": "state", "tagsColumn": "device,rule", "titleColumn": "", "timeEndColumn": "",
+		},
+	}
+}
+
+// pick is a variable of which several values, or all, can be chosen. Without a
+// value of its own for all, all are the values listed.
+func pick(name, label, query string, allValue *string) variable {
+	source := store()
+	return variable{
+		Name: name, Label: label, Type: "query", Datasource: &source, Query: query, Definition: query,
+		Refresh: 1, Sort: 1, Multi: true, IncludeAll: true, AllValue: allValue,
+		Current: object{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}},
+	}
+}
+
+// choose is a variable with one value; the dashboard opens with the first.
+func choose(name, label, query string) variable {
+	v := pick(name, label, query, nil)
+	v.Multi, v.IncludeAll, v.Current = false, false, object{}
+	return v
+}
+
+// sitesAndDevices are the variables site and device; from is the measurements whose
+// devices can be chosen, "" for all.
+func sitesAndDevices(from string, allValue *string) []variable {
+	return []variable{
+		pick("site", "Điểm đo / Site", `SHOW TAG VALUES`+from+` WITH KEY = "site"`, allValue),
+		pick("device", "Thiết bị / Device", `SHOW TAG VALUES`+from+` WITH KEY = "device" WHERE "site" =~ /^$site$/`, allValue),
+	}
+}
+
+// severityVariable chooses from which severity on warnings are shown.
+func severityVariable() variable {
+	v := variable{Name: "severity", Label: "Từ mức / From severity", Type: "custom", Current: object{"selected": true, "text": severityText(telemetry.Minor), "value": "1"}}
+	var list []string
+	for s := telemetry.Minor; s <= telemetry.Extreme; s++ {
+		value := strconv.Itoa(int(s))
+		list = append(list, severityText(s)+" : "+value)
+		v.Options = append(v.Options, object{"text": severityText(s), "value": value, "selected": s == telemetry.Minor})
+	}
+	v.Query = strings.Join(list, ", ")
+	return v
+}
+
+func warningStates() object {
+	return words(
+		word{"active", "Chưa ai nhận", "#dc2626"}, word{"acknowledged", "Đã có người nhận", "#2563eb"}, word{"shelved", "Tạm gác", "#6b7280"},
+		word{"returned", "Đã hết, chờ xác nhận", "#ca8a04"}, word{"cleared", "Đã hết", "#15803d"})
 }
 
 // warningTable lists the warnings that are not cleared.
 func warningTable(w, h int) panel {
-	p := table(telemetry.Text{VI: "Cảnh báo đang hiệu lực", EN: "Warnings not cleared at the end of the time range, with their last change. Begun up to 90 days before."}, w, h, "Lúc",
+	p := table(telemetry.Text{VI: "Cảnh báo đang hiệu lực", EN: "Active warnings. Those not cleared at the end of the time range, with their last change; begun up to 90 days before."}, w, h, "Lúc",
 		column{name: "Time", title: "Lúc"},
 		column{name: "severity", title: "Mức độ", mapping: severities()},
-		column{name: "device", title: "Thiết bị"},
+		column{name: "device", title: "Thiết bị", link: "haidang-warnings"},
 		column{name: "site", title: "Điểm đo"},
 		column{name: "rule", title: "Quy tắc"},
-		column{name: "state", title: "Trạng thái", mapping: words(
-			word{"active", "Chưa ai nhận", "#dc2626"}, word{"acknowledged", "Đã có người nhận", "#2563eb"}, word{"shelved", "Tạm gác", "#6b7280"})},
+		column{name: "state", title: "Trạng thái", mapping: warningStates()},
 		column{name: "n", title: "Lần đổi", unit: "none"},
 		column{name: "id", title: "Mã"})
 	p.asks("", `SELECT "severity", "state", "n", "id" FROM %s GROUP BY "device", "rule", "site"`, activeWarnings)

@@ -16,27 +16,34 @@ func flood(b *builder, devices []telemetry.Device) dashboard {
 			b.station(&d, steps)
 		}
 	}
-	all := b.graph(telemetry.Text{VI: "Mực nước các trạm", EN: "Highest water level of each river station in every interval. Bad readings are left out."}, 12, 9, "river", "level_m")
+	all := b.graph(telemetry.Text{VI: "Mực nước các trạm", EN: "Water levels. The highest of each river station in every interval; bad readings are left out."}, 12, 9, "river", "level_m")
 	all.FieldConfig.Defaults.Decimals = places(2)
 	all.asks("$tag_device", `SELECT max("level_m") FROM "river" WHERE %s AND %s GROUP BY time($__interval), "device" fill(null)`, chosen, trusted)
 	b.add(all)
 
-	last := table(telemetry.Text{VI: "Mực nước mới nhất", EN: "The newest reading of each river station, of any quality."}, 12, 9, "Lúc",
+	last := table(telemetry.Text{VI: "Mực nước mới nhất", EN: "Newest levels. The newest reading of each river station, of any quality."}, 12, 9, "Lúc",
 		column{name: "Time", title: "Lúc"},
 		column{name: "device", title: "Trạm"},
 		column{name: "site", title: "Điểm đo"},
 		column{name: "level_m", title: "Mực nước", unit: b.unit("river", "level_m"), decimals: 2},
-		column{name: "quality", title: "Chất lượng", mapping: words(
-			word{"good", "Tốt", "#15803d"}, word{"suspect", "Nghi ngờ", "#ca8a04"}, word{"bad", "Sai", "#dc2626"},
-			word{"calibrating", "Hiệu chuẩn", "#6b7280"}, word{"maintenance", "Bảo trì", "#6b7280"})})
+		column{name: "quality", title: "Chất lượng", mapping: qualities()})
 	last.asks("", `SELECT last("level_m") AS "level_m", "quality" FROM "river" WHERE %s GROUP BY "device", "site"`, chosen)
 	b.add(last)
 
+	b.rise()
+	b.rainSums()
 	b.rain()
 	b.add(warningTable(24, 8))
 	// Without a value of its own, all are the devices listed: rivers and rain, so
 	// that the warnings are theirs and not those of boats.
-	return b.board("haidang-flood", telemetry.Text{VI: "Lũ và mưa", EN: "Flood: river levels with their alarm levels, rain, warnings."}, "now-24h", ` FROM "river", "rain"`, nil)
+	return b.board(scene{
+		uid: "haidang-flood", title: telemetry.Text{VI: "Lũ và mưa", EN: "Flood and rain. River levels with their alarm levels, rain, warnings."},
+		from: "now-24h", annotated: true,
+		variables: append(sitesAndDevices(` FROM "river", "rain"`, nil),
+			choose("upstream", "Thượng lưu / Upstream", `SHOW TAG VALUES FROM "rain", "river" WITH KEY = "device"`),
+			choose("downstream", "Hạ lưu / Downstream", `SHOW TAG VALUES FROM "river" WITH KEY = "device"`),
+			severityVariable()),
+	})
 }
 
 // alarmLevels returns the device's three alarm levels as thresholds.
@@ -58,7 +65,7 @@ func (b *builder) station(d *telemetry.Device, steps []step) {
 	alarms := fmt.Sprintf("Alarm levels I, II, III: %.2f, %.2f, %.2f m (built-in devices; confirm them for your station). Shown whatever is chosen above.", *steps[1].Value, *steps[2].Value, *steps[3].Value)
 	only := `"device" =~ /^(demo-)?` + regexp.QuoteMeta(d.ID) + `$/`
 
-	now := stat(telemetry.Text{VI: d.Name, EN: "Newest water level. " + alarms}, 4, 8)
+	now := stat(telemetry.Text{VI: d.Name, EN: "Level. Newest water level. " + alarms}, 4, 8)
 	now.FieldConfig.Defaults.Unit = b.unit("river", "level_m")
 	now.FieldConfig.Defaults.Decimals = places(2)
 	now.FieldConfig.Defaults.NoValue = "—"
@@ -66,7 +73,7 @@ func (b *builder) station(d *telemetry.Device, steps []step) {
 	now.asks("$tag_device", `SELECT last("level_m") FROM "river" WHERE $timeFilter AND %s AND %s GROUP BY "device"`, only, trusted)
 	b.add(now)
 
-	graph := b.graph(telemetry.Text{VI: d.Name + ": mực nước và báo động I, II, III", EN: "Highest water level in every interval. " + alarms}, 8, 8, "river", "level_m")
+	graph := b.graph(telemetry.Text{VI: d.Name + ": mực nước và báo động I, II, III", EN: "Level and alarms. Highest water level in every interval. " + alarms}, 8, 8, "river", "level_m")
 	graph.FieldConfig.Defaults.Decimals = places(2)
 	graph.FieldConfig.Defaults.Thresholds = levels(steps...)
 	graph.FieldConfig.Defaults.Custom["thresholdsStyle"] = object{"mode": "line"}
@@ -77,12 +84,61 @@ func (b *builder) station(d *telemetry.Device, steps []step) {
 	b.add(graph)
 }
 
+// rise adds how fast levels change, and a station beside the one below it.
+func (b *builder) rise() {
+	rate := b.graph(telemetry.Text{VI: "Tốc độ lên, xuống", EN: "Rate of rise. Change of the level in an hour, from the mean of one interval to that of the next: over a longer range it is smoother. Line: half a metre in an hour."}, 12, 8, "river", "level_m")
+	rate.FieldConfig.Defaults.Unit = b.unit("river", "level_m") + "/h"
+	rate.FieldConfig.Defaults.Decimals = places(2)
+	rate.FieldConfig.Defaults.Thresholds = levels(step{Color: "transparent"}, at(0.5, severityColor(telemetry.Severe)))
+	rate.FieldConfig.Defaults.Custom["thresholdsStyle"] = object{"mode": "line"}
+	rate.asks("$tag_device", `SELECT derivative(mean("level_m"), 1h) FROM "river" WHERE %s AND %s GROUP BY time($__interval), "device"`, chosen, trusted)
+	b.add(rate)
+
+	both := b.graph(telemetry.Text{VI: "Thượng lưu và hạ lưu", EN: "Upstream and downstream. Rain and level of the station chosen as upstream beside the level of the one downstream."}, 12, 8, "river", "level_m")
+	both.FieldConfig.Defaults.Decimals = places(2)
+	both.FieldConfig.Overrides = append(both.FieldConfig.Overrides, override{
+		Matcher: object{"id": "byRegexp", "options": "/^Mưa/"},
+		Properties: []property{
+			{"unit", b.unit("rain", "rain_1h_mm")}, {"custom.axisPlacement", "right"}, {"custom.drawStyle", "bars"},
+			{"custom.fillOpacity", 40}, {"min", 0}, {"color", object{"mode": "fixed", "fixedColor": "#2563eb"}}},
+	})
+	both.asks("Mưa 1 giờ $tag_device", `SELECT max("rain_1h_mm") FROM "rain" WHERE $timeFilter AND "device" =~ /^$upstream$/ AND %s GROUP BY time($__interval), "device" fill(null)`, trusted)
+	both.asks("Thượng lưu $tag_device", `SELECT max("level_m") FROM "river" WHERE $timeFilter AND "device" =~ /^$upstream$/ AND %s GROUP BY time($__interval), "device" fill(null)`, trusted)
+	both.asks("Hạ lưu $tag_device", `SELECT max("level_m") FROM "river" WHERE $timeFilter AND "device" =~ /^$downstream$/ AND %s GROUP BY time($__interval), "device" fill(null)`, trusted)
+	b.add(both)
+}
+
+// rainSums adds the rain of the last 1 to 24 hours before the end of the range.
+// Colours of 12 and 24 hours are the classes of the national forecast.
+func (b *builder) rainSums() {
+	for _, sum := range []struct {
+		hours  int
+		w      int
+		limits []float64
+	}{{1, 5, nil}, {3, 5, nil}, {6, 5, nil}, {12, 5, []float64{8, 26, 50}}, {24, 4, []float64{16, 51, 100}}} {
+		p := gauges(telemetry.Text{VI: fmt.Sprintf("Mưa %d giờ qua", sum.hours), EN: fmt.Sprintf("Rain in the last %d h. Sum of what each station reported as the rain of an hour (rain_1h_mm), the last report of every clock hour.", sum.hours)}, sum.w, 7)
+		p.FieldConfig.Defaults.Unit, p.FieldConfig.Defaults.Decimals = b.unit("rain", "rain_1h_mm"), places(1)
+		steps := []step{{Color: "#2563eb"}}
+		for i, limit := range sum.limits {
+			steps = append(steps, at(limit, severityColor(telemetry.Minor+telemetry.Severity(i))))
+		}
+		p.FieldConfig.Defaults.Thresholds = levels(steps...)
+		within := fmt.Sprintf("time > ${__to}ms - %dh AND time <= ${__to}ms AND %s AND %s", sum.hours, scope, trusted)
+		if sum.hours == 1 {
+			p.asks("$tag_device", `SELECT last("rain_1h_mm") FROM "rain" WHERE %s GROUP BY "device"`, within)
+		} else {
+			p.asks("$tag_device", `SELECT sum("mm") FROM (SELECT last("rain_1h_mm") AS "mm" FROM "rain" WHERE %s GROUP BY time(1h), "device") GROUP BY "device"`, within)
+		}
+		b.add(p)
+	}
+}
+
 // rain adds the graphs of rain. The classes are those of the national forecast.
 func (b *builder) rain() {
-	hour := b.graph(telemetry.Text{VI: "Mưa 1 giờ", EN: "Rain in the hour before, as the station sums it."}, 12, 8, "rain", "rain_1h_mm")
+	hour := b.graph(telemetry.Text{VI: "Mưa 1 giờ", EN: "Rain, 1 h. Rain in the hour before, as the station sums it."}, 12, 8, "rain", "rain_1h_mm")
 	hour.FieldConfig.Defaults.Custom["drawStyle"] = "bars"
 	hour.FieldConfig.Defaults.Custom["fillOpacity"] = 60
-	day := b.graph(telemetry.Text{VI: "Mưa 24 giờ", EN: "Rain in the 24 hours before, as the station sums it. Lines: moderate from 16 mm, heavy from 51 mm, very heavy above 100 mm."}, 12, 8, "rain", "rain_24h_mm")
+	day := b.graph(telemetry.Text{VI: "Mưa 24 giờ", EN: "Rain, 24 h. Rain in the 24 hours before, as the station sums it. Lines: moderate from 16 mm, heavy from 51 mm, very heavy above 100 mm."}, 12, 8, "rain", "rain_24h_mm")
 	day.FieldConfig.Defaults.Custom["thresholdsStyle"] = object{"mode": "line"}
 	day.FieldConfig.Defaults.Thresholds = levels(step{Color: "transparent"},
 		at(16, severityColor(telemetry.Minor)), at(51, severityColor(telemetry.Moderate)), at(100, severityColor(telemetry.Severe)))

@@ -39,19 +39,20 @@ type templating struct {
 }
 
 type variable struct {
-	Name       string     `json:"name"`
-	Label      string     `json:"label"`
-	Type       string     `json:"type"`
-	Datasource datasource `json:"datasource"`
-	Query      string     `json:"query"`
-	Definition string     `json:"definition"`
-	Refresh    int        `json:"refresh"` // 1: when the dashboard loads
-	Sort       int        `json:"sort"`    // 1: alphabetical
-	Multi      bool       `json:"multi"`
-	IncludeAll bool       `json:"includeAll"`
-	AllValue   *string    `json:"allValue"` // null: all is the list of them
-	Current    object     `json:"current"`
-	Hide       int        `json:"hide"`
+	Name       string      `json:"name"`
+	Label      string      `json:"label"`
+	Type       string      `json:"type"`
+	Datasource *datasource `json:"datasource,omitempty"` // nil: a custom variable
+	Query      string      `json:"query"`
+	Definition string      `json:"definition,omitempty"`
+	Options    []object    `json:"options,omitempty"` // of a custom variable
+	Refresh    int         `json:"refresh"`           // 1: when the dashboard loads
+	Sort       int         `json:"sort"`              // 1: alphabetical
+	Multi      bool        `json:"multi"`
+	IncludeAll bool        `json:"includeAll"`
+	AllValue   *string     `json:"allValue"` // null: all is the list of them
+	Current    object      `json:"current"`
+	Hide       int         `json:"hide"`
 }
 
 type datasource struct {
@@ -69,6 +70,8 @@ type panel struct {
 	Targets     []target    `json:"targets"`
 	FieldConfig fieldConfig `json:"fieldConfig"`
 	Options     object      `json:"options"`
+
+	Transformations []object `json:"transformations,omitempty"`
 }
 
 // gridPos is in units of a grid that is 24 wide; a unit of height is 30 px.
@@ -97,6 +100,7 @@ type fieldDefaults struct {
 	Unit       string     `json:"unit"`
 	Decimals   *int       `json:"decimals,omitempty"`
 	Min        *float64   `json:"min,omitempty"`
+	Max        *float64   `json:"max,omitempty"`
 	NoValue    string     `json:"noValue,omitempty"`
 	Color      object     `json:"color"`
 	Thresholds thresholds `json:"thresholds"`

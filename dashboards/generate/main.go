@@ -49,7 +49,9 @@ func generate(builtin string) (map[string][]byte, error) {
 		return nil, fmt.Errorf("kinds: %v", faults)
 	}
 	files := map[string][]byte{}
-	for name, build := range map[string]func(*builder, []telemetry.Device) dashboard{"flood.json": flood, "overview.json": overview} {
+	for name, build := range map[string]func(*builder, []telemetry.Device) dashboard{
+		"overview.json": overview, "flood.json": flood, "air.json": air, "fleet.json": fleet, "warnings.json": warnings, "gateway.json": gateway,
+	} {
 		b := &builder{catalogue: catalogue}
 		d := build(b, devices.Devices)
 		if err := errors.Join(b.faults...); err != nil {

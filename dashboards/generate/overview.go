@@ -2,115 +2,117 @@ package main
 
 import "haidang/gateway/telemetry"
 
-// overview is the dashboard of the whole gateway: warnings, links and the fleet.
+// everything is what a variable's all stands for where there may be values
+// without a device of that name; it also keeps the query short.
+func everything() *string {
+	all := ".*"
+	return &all
+}
+
+// overview is the dashboard of the whole gateway: warnings, devices, links.
 func overview(b *builder, _ []telemetry.Device) dashboard {
 	b.counts()
-	warnings := timeline(telemetry.Text{VI: "Diễn biến cảnh báo", EN: "Severity of each warning over time, by device and rule. Warnings begun up to 90 days before the range are shown too."}, 24, 9, severities())
-	warnings.asks("$tag_device · $tag_rule", `SELECT "severity" FROM "warning" WHERE %s GROUP BY "device", "rule"`, running)
-	b.add(warnings)
-	b.add(warningTable(24, 8))
+	b.places()
+	b.add(warningTimeline(24, 9))
+	b.links(14, 9)
+	b.down(10, 9)
+	return b.board(scene{
+		uid: "haidang-overview", title: telemetry.Text{VI: "Tổng quan", EN: "Overview. Warnings, devices on a map, what is silent, links."},
+		from: "now-6h", variables: append(sitesAndDevices("", everything()), severityVariable()),
+	})
+}
 
-	links := timeline(telemetry.Text{VI: "Kết nối", EN: "Links of devices and sources: connected or not."}, 14, 9,
+func warningTimeline(w, h int) panel {
+	p := timeline(telemetry.Text{VI: "Diễn biến cảnh báo", EN: "Warnings over time. Severity of each warning, by device and rule; those begun up to 90 days before the range are shown too."}, w, h, severities())
+	p.asks("$tag_device · $tag_rule", `SELECT "severity" FROM "warning" WHERE %s GROUP BY "device", "rule"`, running)
+	return p
+}
+
+// links adds the states of links over time.
+func (b *builder) links(w, h int) {
+	p := timeline(telemetry.Text{VI: "Kết nối", EN: "Links. Of devices and sources: connected or not."}, w, h,
 		words(word{"0", "Mất", severityColor(telemetry.Extreme)}, word{"1", "Đang nối", severityColor(telemetry.NoSeverity)}))
-	links.asks("$tag_device", `SELECT "up" FROM "link" WHERE %s GROUP BY "device"`, running)
-	b.add(links)
-	down := table(telemetry.Text{VI: "Kết nối đang mất", EN: "Links that are down at the end of the time range, since when and why."}, 10, 9, "Từ lúc",
+	p.asks("$tag_device", `SELECT "up" FROM "link" WHERE %s GROUP BY "device"`, running)
+	b.add(p)
+}
+
+// down adds the links that are down now.
+func (b *builder) down(w, h int) {
+	p := table(telemetry.Text{VI: "Kết nối đang mất", EN: "Links down. At the end of the time range, since when and why."}, w, h, "Từ lúc",
 		column{name: "Time", title: "Từ lúc"},
 		column{name: "device", title: "Thiết bị"},
 		column{name: "site", title: "Điểm đo"},
 		column{name: "cause_text", title: "Nguyên nhân"})
-	down.asks("", `SELECT "cause_text" FROM %s GROUP BY "device", "site"`, downLinks)
-	b.add(down)
+	p.asks("", `SELECT "cause_text" FROM %s GROUP BY "device", "site"`, downLinks)
+	b.add(p)
+}
 
-	b.fleet()
-	everything := ".*" // also what has no device of that name, and a short query
-	return b.board("haidang-overview", telemetry.Text{VI: "Tổng quan", EN: "Overview of the gateway: warnings, links, fleet."}, "now-6h", "", &everything)
+// activeCount is how many warnings are not cleared.
+func activeCount(w, h int) panel {
+	p := stat(telemetry.Text{VI: "Cảnh báo đang hiệu lực", EN: "Active warnings. Number of those not cleared at the end of the time range."}, w, h)
+	p.FieldConfig.Defaults.NoValue = "0"
+	p.FieldConfig.Defaults.Thresholds = levels(step{Color: severityColor(telemetry.NoSeverity)}, at(1, severityColor(telemetry.Severe)))
+	p.asks("warnings", `SELECT count("severity") FROM %s`, activeWarnings)
+	return p
+}
+
+// worstSeverity is the highest severity now.
+func worstSeverity(w, h int) panel {
+	p := stat(telemetry.Text{VI: "Mức cao nhất", EN: "Highest severity. Of the warnings not cleared."}, w, h)
+	p.FieldConfig.Defaults.NoValue = "Không"
+	p.FieldConfig.Defaults.Mappings = []object{severities()}
+	p.asks("severity", `SELECT max("severity") FROM %s`, activeWarnings)
+	return p
 }
 
 // counts adds the row of large numbers.
 func (b *builder) counts() {
-	active := stat(telemetry.Text{VI: "Cảnh báo đang hiệu lực", EN: "Number of warnings not cleared at the end of the time range."}, 6, 4)
-	active.FieldConfig.Defaults.NoValue = "0"
-	active.FieldConfig.Defaults.Thresholds = levels(step{Color: severityColor(telemetry.NoSeverity)}, at(1, severityColor(telemetry.Severe)))
-	active.asks("warnings", `SELECT count("severity") FROM %s`, activeWarnings)
-	b.add(active)
+	b.add(activeCount(5, 4))
+	b.add(worstSeverity(5, 4))
 
-	worst := stat(telemetry.Text{VI: "Mức cao nhất", EN: "Highest severity of the warnings not cleared."}, 6, 4)
-	worst.FieldConfig.Defaults.NoValue = "Không"
-	worst.FieldConfig.Defaults.Mappings = []object{severities()}
-	worst.asks("severity", `SELECT max("severity") FROM %s`, activeWarnings)
-	b.add(worst)
+	silent := stat(telemetry.Text{VI: "Thiết bị im lặng", EN: "Silent devices. Registered devices that do not report as often as they should."}, 5, 4)
+	silent.FieldConfig.Defaults.NoValue = "0"
+	silent.FieldConfig.Defaults.Thresholds = levels(step{Color: severityColor(telemetry.NoSeverity)}, at(1, silentColor))
+	silent.asks("silent", `SELECT sum("silent") FROM %s`, newestStates)
+	b.add(silent)
 
-	down := stat(telemetry.Text{VI: "Kết nối đang mất", EN: "Number of links that are down at the end of the time range."}, 6, 4)
+	down := stat(telemetry.Text{VI: "Kết nối đang mất", EN: "Links down. Number of links that are down at the end of the time range."}, 5, 4)
 	down.FieldConfig.Defaults.NoValue = "0"
 	down.FieldConfig.Defaults.Thresholds = levels(step{Color: severityColor(telemetry.NoSeverity)}, at(1, severityColor(telemetry.Extreme)))
 	down.asks("links", `SELECT count("up") FROM %s`, downLinks)
 	b.add(down)
-
-	vessels := stat(telemetry.Text{VI: "Tàu nghe được", EN: "Vessels that sent a position in the time range."}, 6, 4)
-	vessels.FieldConfig.Defaults.NoValue = "0"
-	vessels.FieldConfig.Defaults.Thresholds = levels(step{Color: "#1d4ed8"})
-	vessels.asks("vessels", `SELECT count("lat") FROM (SELECT last("lat") AS "lat" FROM "position" WHERE %s GROUP BY "device")`, chosen)
-	b.add(vessels)
+	b.add(vesselCount(4, 4))
 }
 
-// fleet adds the map and the table of the newest positions.
-func (b *builder) fleet() {
-	const newest = `SELECT last("lat") AS "lat", "lon", "speed_kn", "course_deg" FROM "position" WHERE ` + chosen + ` GROUP BY "device", "site"`
-	columns := []column{
-		{name: "Time", title: "Lúc"},
-		{name: "device", title: "Tàu"},
-		{name: "site", title: "Điểm đo"},
-		{name: "speed_kn", title: "Tốc độ", unit: b.unit("position", "speed_kn"), decimals: 1},
-		{name: "course_deg", title: "Hướng đi", unit: b.unit("position", "course_deg")},
-		{name: "lat", title: "Vĩ độ", unit: b.unit("position", "lat"), decimals: 4},
-		{name: "lon", title: "Kinh độ", unit: b.unit("position", "lon"), decimals: 4},
+func vesselCount(w, h int) panel {
+	p := stat(telemetry.Text{VI: "Tàu nghe được", EN: "Vessels heard. Those that sent a position in the time range."}, w, h)
+	p.FieldConfig.Defaults.NoValue = "0"
+	p.FieldConfig.Defaults.Thresholds = levels(step{Color: "#1d4ed8"})
+	p.asks("vessels", `SELECT count("lat") FROM (SELECT last("lat") AS "lat" FROM "position" WHERE %s GROUP BY "device")`, chosen)
+	return p
+}
+
+// places adds the map of what is registered, what is silent, and the warnings.
+func (b *builder) places() {
+	chart := newPanel("geomap", telemetry.Text{VI: "Trạm và tàu", EN: "Stations and boats. Registered devices whose place is known, coloured by their state: purple silent, green well, else the severity of their gravest warning. The base map needs no internet."}, 14, 16)
+	chart.FieldConfig.Defaults.Thresholds = stateSteps()
+	chart.FieldConfig.Overrides = []override{
+		{Matcher: object{"id": "byName", "options": "state"}, Properties: []property{{"mappings", []object{deviceStates()}}}},
+		{Matcher: object{"id": "byName", "options": "heard_ago_s"}, Properties: []property{{"unit", "s"}}},
 	}
-	chart := newPanel("geomap", telemetry.Text{VI: "Vị trí tàu", EN: "Newest position of each vessel in the time range, turned by its course, coloured by its speed. The base map needs no internet."}, 14, 14)
-	// The layer finds its columns by name: they keep theirs, and have units only.
-	for _, c := range columns {
-		if c.unit != "" {
-			chart.FieldConfig.Overrides = append(chart.FieldConfig.Overrides, override{
-				Matcher: object{"id": "byName", "options": c.name}, Properties: []property{{"unit", c.unit}, {"decimals", c.decimals}}})
-		}
-	}
-	chart.FieldConfig.Defaults.Thresholds = levels(step{Color: "#6b7280"}, at(0.5, "#2563eb"), at(5, "#15803d"), at(10, "#ea580c"))
-	chart.Options = mapOptions()
-	chart.asks("", "%s", newest)
+	chart.Options = mapOptions(marker("Thiết bị", "A", "state", "img/icons/marker/circle.svg", 8))
+	chart.asks("", `SELECT "state", "lat", "lon", "name_text", "problem_text", "heard_ago_s" FROM %s GROUP BY "device", "site"`, newestStates)
 	b.add(chart)
 
-	list := table(telemetry.Text{VI: "Đội tàu", EN: "Newest position of each vessel in the time range."}, 10, 14, "Lúc", columns...)
-	list.asks("", "%s", newest)
-	b.add(list)
-}
-
-// mapOptions are the layers of the fleet's map. The base map is a file that
-// Grafana ships: with tiles of the internet the map would be empty in a storm.
-func mapOptions() object {
-	return object{
-		"view": object{"id": "coords", "lat": 16.6, "lon": 107.9, "zoom": 8},
-		"basemap": object{
-			"type": "geojson", "name": "Bản đồ nền",
-			"config": object{
-				"src": "public/maps/countries.geojson", "rules": []object{},
-				"style": object{"color": object{"fixed": "#9ca3af"}, "opacity": 0.25, "lineWidth": 1},
-			},
-		},
-		"layers": []object{{
-			"type": "markers", "name": "Tàu", "tooltip": true,
-			"location": object{"mode": "coords", "latitude": "lat", "longitude": "lon"},
-			"config": object{
-				"showLegend": true,
-				"style": object{
-					"color":    object{"field": "speed_kn", "fixed": "#2563eb"},
-					"opacity":  0.9,
-					"rotation": object{"field": "course_deg", "fixed": 0, "min": -360, "max": 360, "mode": "mod"},
-					"size":     object{"fixed": 7, "min": 2, "max": 15},
-					"symbol":   object{"fixed": "img/icons/marker/triangle.svg", "mode": "fixed"},
-				},
-			},
-		}},
-		"controls": object{"showZoom": true, "mouseWheelZoom": true, "showScale": true, "showAttribution": true, "showMeasure": true, "showDebug": false},
-		"tooltip":  object{"mode": "details"},
-	}
+	silent := table(telemetry.Text{VI: "Đang im lặng", EN: "Silent now. Registered devices that do not report as often as they should, or have not been heard since the gateway started."}, 10, 8, "Im lặng",
+		column{name: "Time", title: "Lúc"},
+		column{name: "device", title: "Thiết bị", link: "haidang-warnings"},
+		column{name: "site", title: "Điểm đo"},
+		column{name: "name_text", title: "Tên"},
+		column{name: "heard_ago_s", title: "Im lặng", unit: "s"},
+		column{name: "problem_text", title: "Vấn đề"})
+	silent.asks("", `SELECT "name_text", "heard_ago_s", "problem_text" FROM %s WHERE "silent" > 0 GROUP BY "device", "site"`, newestStates)
+	b.add(silent)
+	// Beside the map's lower half.
+	b.beside(warningTable(10, 8))
 }

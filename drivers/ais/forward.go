@@ -32,6 +32,7 @@ type forward struct {
 	sent        prometheus.Counter
 	full        prometheus.Counter // the queue had no room
 	unreachable prometheus.Counter // no address, or nobody there
+	looped      prometheus.Counter // it goes in a circle; see rounds
 	running     atomic.Bool        // somebody empties the queue
 }
 
@@ -45,6 +46,7 @@ func newForward(to string, m *metrics) (*forward, error) {
 		sent:        m.forwarded.WithLabelValues(to),
 		full:        m.forwardDropped.WithLabelValues(to, "queue_full"),
 		unreachable: m.forwardDropped.WithLabelValues(to, "unreachable"),
+		looped:      m.forwardDropped.WithLabelValues(to, "looped"),
 	}, nil
 }
 

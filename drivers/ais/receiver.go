@@ -32,6 +32,7 @@ type Receiver struct {
 	m      *metrics
 
 	forwards []*forward
+	rounds   *rounds // of what is forwarded
 
 	mu      sync.Mutex
 	addr    string // of the open link
@@ -64,7 +65,7 @@ func New(cfg Config, fleet *Fleet, intake telemetry.Intake, reg prometheus.Regis
 	source := "ais." + cfg.Name
 	r := &Receiver{
 		cfg: cfg, target: target, source: source, intake: intake, fleet: fleet, policy: cfg.policy(target.Scheme == link.File),
-		log: logger.With("source", source), m: newMetrics(source, reg),
+		log: logger.With("source", source), m: newMetrics(source, reg), rounds: newRounds(),
 	}
 	for _, to := range cfg.Forward {
 		f, err := newForward(to, r.m)
@@ -183,8 +184,18 @@ func (r *Receiver) join(ctx context.Context, peer string) link.Peer {
 	return t
 }
 
-// forward offers a sentence to the other programs.
+// forward offers a sentence to the other programs, but one that goes in a
+// circle.
 func (r *Receiver) forward(sentence []byte) {
+	if looped, news := r.rounds.again(sentence, time.Now()); looped {
+		for _, f := range r.forwards {
+			f.looped.Inc()
+		}
+		if news {
+			r.log.Warn("a forwarded sentence comes back again and again and is not forwarded any more: does another program send what we forward to this receiver?", "sentence", string(sentence))
+		}
+		return
+	}
 	for _, f := range r.forwards {
 		f.offer(sentence)
 	}

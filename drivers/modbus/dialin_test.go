@@ -120,6 +120,9 @@ func TestModems(t *testing.T) {
 		if shelf.links("m3")+" "+shelf.links("hue") != "10 10" {
 			t.Errorf("links of the modem that is gone: %s %s", shelf.links("m3"), shelf.links("hue"))
 		}
+		if told := shelf.of("m3", "link"); told[len(told)-1].Text("cause") != errHungUp.Error() {
+			t.Errorf("cause %q", told[len(told)-1].Text("cause"))
+		}
 		f.dial("IMEI:861234", "", "")
 		f.dial("KL01", "", "") // the first one is replaced
 		<-time.After(60 * time.Second)

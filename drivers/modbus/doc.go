@@ -66,7 +66,9 @@
 //   - two answers with equal bytes that both come twice, late;
 //   - a value that is as old as its answer was late, when the answer to one try is
 //     taken for that to the next try of the same request;
-//   - what a line forges with a valid checksum.
+//   - what a line forges with a valid checksum, and over Modbus TCP, which has
+//     none, bytes that are changed, or an answer that is cut short and completed by
+//     exactly the bytes that are missing.
 //
 // Before each request the line has been silent for 3.5 characters (1.75 ms or
 // more; 5 ms over TCP; pause sets more). After a timeout or a bad answer what

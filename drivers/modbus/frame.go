@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"time"
 )
 
 // The MBAP header: MODBUS on TCP/IP V1.0b, 3.1.3. Transaction, protocol 0,
@@ -48,6 +50,24 @@ type tornError struct{ cause error }
 func (e *tornError) Error() string { return "in the middle of a frame: " + e.cause.Error() }
 func (e *tornError) Unwrap() error { return e.cause }
 
+// A silenceError is that of a unit that did not answer. Which socket waited is
+// nothing to who reads of it.
+type silenceError struct{ within time.Duration }
+
+func (e *silenceError) Error() string { return fmt.Sprintf("no answer within %s", e.within) }
+func (e *silenceError) Unwrap() error { return os.ErrDeadlineExceeded }
+
+// errHungUp is io.EOF in words.
+var errHungUp = errors.New("the other side closed the connection")
+
+// inWords says what io.EOF of a connection means.
+func inWords(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errHungUp
+	}
+	return err
+}
+
 func readFrame(r io.Reader) ([]byte, error) {
 	var header [headerBytes]byte
 	if n, err := io.ReadFull(r, header[:]); err != nil {
@@ -70,6 +90,35 @@ func readFrame(r io.Reader) ([]byte, error) {
 		return nil, &tornError{err}
 	}
 	return frame, nil
+}
+
+// follows checks what has arrived behind an answer: nothing, or whole answers to
+// earlier requests and the beginning of one. Modbus TCP has no checksum: when an
+// answer was cut short, the beginning of a late one completes it, and all that
+// tells is that the rest of that is no frame.
+func follows(rest, request []byte) error {
+	for len(rest) >= 2 {
+		ago := binary.BigEndian.Uint16(request) - binary.BigEndian.Uint16(rest)
+		wrong := ago > 1<<15 // it was never sent
+		if len(rest) >= 4 {
+			wrong = wrong || rest[2] != 0 || rest[3] != 0
+		}
+		if wrong {
+			return fmt.Errorf("%w: what follows it is no frame", errBadAnswer)
+		}
+		if len(rest) < 6 {
+			return nil
+		}
+		length := int(binary.BigEndian.Uint16(rest[4:]))
+		if length < 3 || length > maxFrameBytes-headerBytes+1 {
+			return fmt.Errorf("%w: what follows it is no frame", errBadAnswer)
+		}
+		if len(rest) <= headerBytes-1+length {
+			return nil
+		}
+		rest = rest[headerBytes-1+length:]
+	}
+	return nil
 }
 
 // Functions: MODBUS Application Protocol V1.1b3, 6.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"reflect"
 	"sort"
 	"strconv"
 	"strings"
@@ -154,10 +155,35 @@ func yamlFaults(file string, err error) []telemetry.Fault {
 				at, line = file+":"+number, sentence
 			}
 		}
-		line, _, _ = strings.Cut(line, " in type modbus.")
-		faults[i] = telemetry.Fault{Path: at, Want: line}
+		faults[i] = telemetry.Fault{Path: at, Want: inYAML(line)}
 	}
 	return faults
+}
+
+// inYAML takes the names of Go's types out of an error of the decoder, and says
+// which keys there are where one is unknown.
+func inYAML(sentence string) string {
+	sentence, kind, typed := strings.Cut(sentence, " in type modbus.")
+	key, isField := strings.CutPrefix(sentence, "field ")
+	key, missing := strings.CutSuffix(key, " not found")
+	if !typed || !isField || !missing {
+		return sentence
+	}
+	for _, known := range []any{Profile{}, Span{}, Option{}, Register{}, Status{}, Write{}} {
+		t := reflect.TypeOf(known)
+		if t.Name() != kind {
+			continue
+		}
+		var keys []string
+		for i := range t.NumField() {
+			if key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); key != "" && key != "-" {
+				keys = append(keys, key)
+			}
+		}
+		sort.Strings(keys)
+		return fmt.Sprintf("unknown key %q; known are %s", key, strings.Join(keys, ", "))
+	}
+	return fmt.Sprintf("unknown key %q", key)
 }
 
 // lineOf finds the line of a path such as registers[3].type; where a part is

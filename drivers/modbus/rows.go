@@ -2,6 +2,7 @@ package modbus
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -45,10 +46,19 @@ func Rows(q Query, answer []byte, kind, order string) ([]Row, error) {
 			case v.Text != "":
 				row.Text = strconv.Quote(v.Text)
 			default:
-				row.Text = strconv.FormatFloat(v.Number, 'f', -1, 64)
+				row.Text = NumberText(v.Number)
 			}
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// NumberText writes a number for people: with an exponent only where a row of
+// zeros would stand, as in a float that was read in the wrong order of bytes.
+func NumberText(number float64) string {
+	if size := math.Abs(number); size != 0 && (size < 1e-6 || size >= 1e21) {
+		return strconv.FormatFloat(number, 'e', -1, 64)
+	}
+	return strconv.FormatFloat(number, 'f', -1, 64)
 }

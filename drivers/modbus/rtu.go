@@ -130,7 +130,7 @@ func (r *rtu) attempt(ctx context.Context, request []byte) ([]byte, error) {
 	}
 	if err != nil {
 		r.Close()
-		return nil, err
+		return nil, inWords(err)
 	}
 	return answer, nil
 }
@@ -233,7 +233,7 @@ func (r *rtu) ended(request, arrived, own []byte, echoed bool, err error) ([]byt
 	case len(arrived) > 0:
 		return nil, whyNone(arrived, request)
 	}
-	return nil, fmt.Errorf("no answer within %s: %w", r.timeout, err)
+	return nil, &silenceError{r.timeout}
 }
 
 // maxBeats bounds where a heartbeat is looked for within an answer.
@@ -329,7 +329,7 @@ func (r *rtu) Watch() <-chan error {
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				return
 			default:
-				w.news <- err
+				w.news <- inWords(err)
 				return
 			}
 		}

@@ -79,14 +79,13 @@ func (t *tcp) attempt(ctx context.Context, request []byte) ([]byte, error) {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		whole := !errors.As(err, &torn)
-		err = fmt.Errorf("no answer within %s: %w", t.timeout, err)
-		if whole {
-			return nil, err // what comes late has another transaction's number
+		if !errors.As(err, &torn) {
+			return nil, &silenceError{t.timeout} // what comes late has another transaction's number
 		}
+		err = fmt.Errorf("no answer within %s: %w", t.timeout, err)
 	}
 	t.Close()
-	return nil, err
+	return nil, inWords(err)
 }
 
 func (t *tcp) exchange(ctx context.Context, request []byte) ([]byte, error) {
@@ -103,7 +102,18 @@ func (t *tcp) exchange(ctx context.Context, request []byte) ([]byte, error) {
 		}
 		return nil, err
 	}
-	return readAnswer(t.reader, request, t.stale)
+	answer, err := readAnswer(t.reader, request, t.stale)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := t.reader.Peek(t.reader.Buffered())
+	if err == nil {
+		err = follows(rest, request)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
 }
 
 // Watch tells nothing: peers drop idle connections, and the next request makes

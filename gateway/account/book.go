@@ -137,6 +137,22 @@ func (b *Book) SetPassword(name, password string) error {
 	return nil
 }
 
+// Set changes what an account may do, by change; not its name, role and secrets.
+func (b *Book) Set(name string, change func(*Record)) error {
+	r, err := b.find(name)
+	if err != nil {
+		return err
+	}
+	next := *r
+	change(&next)
+	next.Name, next.Role, next.Secret, next.Tokens, next.Changed = r.Name, r.Role, r.Secret, r.Tokens, b.now
+	if faults := next.validate(); len(faults) > 0 {
+		return errors.New(faults[0].String())
+	}
+	*r = next
+	return nil
+}
+
 // SetDisabled locks an account, or unlocks it.
 func (b *Book) SetDisabled(name string, disabled bool) error {
 	r, err := b.find(name)

@@ -14,7 +14,7 @@
 //
 // Members: name, role (station, vessel, integrator, reader, viewer, operator,
 // author, administrator), devices (for whom it speaks besides the device of its
-// own name; * is any run of characters), publish and subscribe (topic filters
+// own name and those named after it, as kim-long.pump; * is any run of characters), publish and subscribe (topic filters
 // besides those of the role, with the levels {account} and {device}), limits (as
 // telemetry.Limits), secret, previous and previous_until (a secret that a
 // rotation left good for a while), tokens, note, disabled, created, changed.

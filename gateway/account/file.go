@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,10 +91,23 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// absent reports whether the error says that there is no such file, nor can be
+// where a folder is expected: who makes the folder tells that.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+
+// Exists reports whether there is a file of accounts, good or bad.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
+	return !absent(err)
+}
+
 // read reads the file. The error is fs.ErrNotExist, of the file system, or
 // Faults.
 func read(path string) ([]Record, error) {
 	file, err := os.Open(path)
+	if absent(err) {
+		err = fs.ErrNotExist
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the accounts: %w", err)
 	}

@@ -6,9 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -145,7 +143,7 @@ func (s *Store) Reload() error {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	now, err := stampOf(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		if s.On() {
 			return fmt.Errorf("%s is gone; put it back, or restart without accounts", s.path)
 		}

@@ -45,9 +45,9 @@ func filter(query func(string) string) (keep func(*telemetry.Warning) bool, all 
 	switch state {
 	case "all", telemetry.Cleared:
 		all = true
-	case "", telemetry.Pending, telemetry.Active, telemetry.Acknowledged, telemetry.Shelved, telemetry.Returned:
+	case "", telemetry.Pending, telemetry.Active, telemetry.Acknowledged, telemetry.Shelved, telemetry.Returned, telemetry.OutOfService:
 	default:
-		return nil, false, problemf(http.StatusBadRequest, "state", "state %q is not one of all, pending, active, acknowledged, shelved, returned, cleared", state)
+		return nil, false, problemf(http.StatusBadRequest, "state", "state %q is not one of all, pending, active, acknowledged, shelved, returned, out-of-service, cleared", state)
 	}
 	least := telemetry.NoSeverity
 	if s := query("severity"); s != "" {
@@ -106,11 +106,11 @@ func (c *Console) act(deed telemetry.Deed) func(http.ResponseWriter, *http.Reque
 		if err != nil {
 			return err
 		}
-		act, err := decodeAct(body, deed, time.Now())
+		act, err := decodeAct(body, deed, actor(r, ""), time.Now())
 		if err != nil {
 			return err
 		}
-		act.ID, act.By = r.PathValue("id"), actor(r, act.By)
+		act.ID = r.PathValue("id")
 		warning, err := c.sources.Act(r.Context(), act)
 		if err != nil {
 			return c.actProblem(act, err)
@@ -162,29 +162,27 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 // decodeAct reads the body of an operator's act strictly: one JSON object, no
-// unknown members, nothing after it.
-func decodeAct(body []byte, deed telemetry.Deed, now time.Time) (telemetry.Act, error) {
+// unknown members, nothing after it. author is the account that asks, "" when
+// there are none: then the body says who.
+func decodeAct(body []byte, deed telemetry.Deed, author string, now time.Time) (telemetry.Act, error) {
 	var in struct {
 		N     int        `json:"n"`
 		By    string     `json:"by"`
 		Text  string     `json:"text"`
+		To    string     `json:"to"`
 		Until *time.Time `json:"until"`
 	}
-	decoder := json.NewDecoder(strings.NewReader(string(body)))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&in)
-	if err == nil {
-		if _, trailing := decoder.Token(); trailing != io.EOF {
-			err = errors.New("something follows the object")
-		}
+	err := decodeStrictly(body, &in)
+	if author != "" {
+		in.By = author
 	}
 	bad := func(field, format string, args ...any) (telemetry.Act, error) {
 		return telemetry.Act{}, problemf(http.StatusBadRequest, field, format, args...)
 	}
 	if err != nil {
-		return bad(fieldOf(err), "the body is not an object of n, by, text, until: %v", err)
+		return bad(fieldOf(err), "the body is not an object of n, by, text, to, until: %v", err)
 	}
-	act := telemetry.Act{N: in.N, Do: deed, By: strings.TrimSpace(in.By), At: now, Text: strings.TrimSpace(in.Text), Until: in.Until}
+	act := telemetry.Act{N: in.N, Do: deed, By: strings.TrimSpace(in.By), At: now, Text: strings.TrimSpace(in.Text), To: strings.TrimSpace(in.To), Until: in.Until}
 	switch {
 	case act.N < 1:
 		return bad("n", "n is %d; expected the number of the transition that was seen, from 1", act.N)
@@ -194,6 +192,10 @@ func decodeAct(body []byte, deed telemetry.Deed, now time.Time) (telemetry.Act, 
 		return bad("text", "text has %d letters; expected at most %d", utf8.RuneCountInString(act.Text), maxTextRunes)
 	case deed == telemetry.Comment && act.Text == "":
 		return bad("text", "text is missing; expected the comment")
+	case deed == telemetry.Assign && (act.To == "" || utf8.RuneCountInString(act.To) > maxByRunes):
+		return bad("to", "to has %d letters; expected the person or agency in charge from now on, 1 to %d letters", utf8.RuneCountInString(act.To), maxByRunes)
+	case deed != telemetry.Assign && act.To != "":
+		return bad("to", "to belongs to assign only")
 	case deed == telemetry.Shelve && (act.Until == nil || !act.Until.After(now)):
 		return bad("until", "until is missing or past; expected when shelving ends, as in %s", now.Add(time.Hour).Format(time.RFC3339))
 	case deed != telemetry.Shelve && act.Until != nil:

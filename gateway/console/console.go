@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxConnections = 256
+	maxConnections = 1024
 	maxLocal       = 64              // connections over the attached listener
 	stopTime       = 5 * time.Second // for requests under way when the console stops
 )
@@ -46,6 +46,8 @@ type Sources struct {
 	// site or an owner; Device one of them.
 	Devices func(site, owner string) any
 	Device  func(id string) (any, bool)
+	// Series returns the past of a value, the oldest first.
+	Series func(ctx context.Context, q SeriesQuery) ([]SeriesPoint, error)
 	// DeviceChanges returns what was changed of a device at run time, the newest
 	// first.
 	DeviceChanges func(id string, limit int) (any, error)
@@ -57,8 +59,8 @@ type Sources struct {
 	// rules, kinds, devices and zones, nil when there is nothing yet.
 	Rules         func() any
 	RulesDocument func() any
-	// Recipients returns a slice of how each recipient of warnings fares.
-	Recipients func() any
+	// Recipients returns how each recipient of warnings fares.
+	Recipients func() []Recipient
 	// CAP answers below /cap/: the feed and the messages.
 	CAP http.Handler
 	// CAPPublic lets everybody read below /cap/, without an account.
@@ -70,12 +72,16 @@ type Sources struct {
 	DeadLetters func(ctx context.Context, q LetterQuery) (any, error)
 	DeadLetter  func(ctx context.Context, id string) (any, error)
 	ActOnLetter func(ctx context.Context, act LetterAct) (any, error)
+	// Lifecycle is what is told of warnings beyond how they stand.
+	Lifecycle Lifecycle
 	// Modbus reads or writes instruments by hand: act is read or write, body the
 	// JSON that asks for it, by who asks when that is known. An error that wraps
 	// ErrUnavailable is the instrument's, others are of the request.
 	Modbus func(ctx context.Context, act string, body []byte, by string) (any, error)
 	// Ready are the checks of /readyz by name. They honour the context.
 	Ready map[string]func(ctx context.Context) error
+	// Local are paths that only the attached listener has; see Attach.
+	Local map[string]http.Handler
 	// Gateway and Version name the program on the page.
 	Gateway, Version string
 }
@@ -101,7 +107,8 @@ type Console struct {
 	accounts   Authenticator // nil: nobody is asked
 	encryption *tls.Config   // nil: plain HTTP
 	hub        *hub
-	page       *page
+	desktop    *desktop
+	sessions   *sessions
 }
 
 // New binds the console's address. Run serves it; a console that is not run is
@@ -113,7 +120,7 @@ func New(cfg Config, sources Sources, reg Registry, logger *slog.Logger) (*Conso
 	if logger == nil {
 		logger = slog.Default()
 	}
-	page, err := newPage()
+	desktop, err := newDesktop(cfg.Map)
 	if err != nil {
 		return nil, err
 	}
@@ -122,14 +129,19 @@ func New(cfg Config, sources Sources, reg Registry, logger *slog.Logger) (*Conso
 		return nil, err
 	}
 	c := &Console{
-		sources: sources, log: logger, page: page,
+		sources: sources, log: logger, desktop: desktop, sessions: newSessions(),
 		listener: boundListener(listener, maxConnections),
 		hub:      newHub(time.Now(), reg),
 	}
 	host, _, _ := net.SplitHostPort(cfg.listen()) // listen has read it
 	mux := c.mux(reg)
 	c.server = c.newServer(c.handler(host, mux))
-	c.local = mux
+	local := http.NewServeMux()
+	local.Handle("/", mux)
+	for path, handler := range sources.Local {
+		local.Handle(path, handler)
+	}
+	c.local = local
 	return c, nil
 }
 
@@ -162,7 +174,10 @@ func (c *Console) Addr() net.Addr { return c.listener.Addr() }
 
 // Notify tells those who follow /api/v1/events of a transition. It does not
 // block.
-func (c *Console) Notify(w telemetry.Warning) { c.hub.notify(&w) }
+func (c *Console) Notify(w telemetry.Warning) {
+	c.desktop.version.Add(1)
+	c.hub.notify(&w)
+}
 
 // Attach makes Run serve l as well: the same paths for a caller who may do
 // everything an administrator may, because the file system let him reach l. It
@@ -189,6 +204,7 @@ func (c *Console) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	c.hub.close()
+	c.sessions.closeAll()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	var stopping sync.WaitGroup

@@ -84,10 +84,19 @@ func (d *desk) sources() Sources {
 // start runs a console on a free port and returns its address.
 func start(t *testing.T, sources Sources) (c *Console, base string, reg *prometheus.Registry) {
 	t.Helper()
+	return startGuarded(t, sources, nil)
+}
+
+// startGuarded runs a console that asks who sends a request.
+func startGuarded(t *testing.T, sources Sources, accounts Authenticator) (c *Console, base string, reg *prometheus.Registry) {
+	t.Helper()
 	reg = prometheus.NewPedanticRegistry()
 	c, err := New(Config{Listen: "127.0.0.1:0"}, sources, reg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if accounts != nil {
+		c.Guard(accounts)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
@@ -369,7 +378,7 @@ func FuzzDecodeAct(f *testing.F) {
 	f.Add(`{"n":1e3,"by":"\u0000"}{`, "comment")
 	now := time.Date(2025, 10, 27, 9, 30, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, body, deed string) {
-		act, err := decodeAct([]byte(body), telemetry.Deed(deed), now)
+		act, err := decodeAct([]byte(body), telemetry.Deed(deed), "", now)
 		if err != nil {
 			if p, ok := errors.AsType[*problem](err); !ok || p.Status != 400 {
 				t.Errorf("error %v is not a 400", err)

@@ -2,9 +2,13 @@
 //
 // # Contract
 //
-//	GET  /                                   warnings that are not cleared, for people
+//	GET  /                                   for people: warnings that are not cleared, the map
+//	GET  /warnings/{id} /devices /devices/{id} /rules /health /login    for people
+//	     ?lang=vi|en                         remembered in a cookie
+//	GET  /api/v1/map                         {"devices":[...]}: place, heading, severity, silence of each
+//	GET  /api/v1/zones                       areas and lines as GeoJSON
 //	GET  /api/v1/warnings                    {"warnings":[...]}, not cleared ones
-//	     ?state=all|pending|active|acknowledged|shelved|cleared
+//	     ?state=all|pending|active|acknowledged|shelved|returned|out-of-service|cleared
 //	     ?device= ?rule=                     exactly this one
 //	     ?severity=                          at least this grave
 //	GET  /api/v1/warnings/{id}               one warning
@@ -13,12 +17,28 @@
 //	POST /api/v1/warnings/{id}/shelve        {"n":3,"by":"Lan","until":"2025-10-27T18:00:00+07:00"}
 //	POST /api/v1/warnings/{id}/unshelve      {"n":4,"by":"Lan"}
 //	POST /api/v1/warnings/{id}/comment       {"n":5,"by":"Lan","text":"..."}
+//	POST /api/v1/warnings/{id}/assign        {"n":5,"by":"Lan","to":"Chi cục Thủy lợi","text":"..."}
+//	POST /api/v1/warnings/{id}/false-alarm   {"n":6,"by":"Lan","text":"..."}; genuine takes it back
+//	GET  /api/v1/warnings/{id}/deliveries    {"deliveries":[...]}: each attempt to tell a recipient, and its answer
+//	GET  /api/v1/warnings/{id}/route         {"routes":[...],...}: who is told of it, and why
+//	GET  /api/v1/route ?device= ?rule= ?kind= ?severity= ?at=
+//	     the same of a warning that might be raised
+//	GET  /api/v1/reports ?from= ?to= ?by=day|month|station|rule
+//	     {"reports":[...]}: raised, acknowledged, time to that, false alarms
+//	GET  /api/v1/out-of-service              {"orders":[...],"withheld":[...]}: out of service, and by design
+//	POST /api/v1/out-of-service              {"out":true,"device":"kim-long","n":0,"by":"Lan","why":"...","until":"..."}
+//	     device, rule, or both; n is that of the order that was seen, 0 for none;
+//	     "out":false puts back
+//	GET  /api/v1/drill                       {"drill":...}: the exercise that runs, or null
+//	POST /api/v1/drill                       {"do":"start","scenario":"...","by":"Lan","why":"..."}, or "end"
 //	GET  /api/v1/devices ?site= ?owner=      {"devices":[...]}, what is wrong first
 //	GET  /api/v1/devices/{id}                one device
 //	POST /api/v1/devices/{id}/state          {"state":"maintenance","for":"2h","by":"Lan","why":"..."}
 //	     measuring, maintenance or calibrating; "value":"level_m" for one of its values
 //	PATCH /api/v1/devices/{id}               {"facts":{"alarm2_m":2.1},"by":"Lan","why":"..."}
 //	     name, owner, interval, lat, lon, facts; null puts back what devices.yaml says
+//	GET  /api/v1/devices/{id}/series ?kind= &value= &from= &to= &points=600
+//	     {"points":[[unix_s,mean,min,max],...]}, at most 2000 of them over 400 days
 //	GET  /api/v1/devices/{id}/changes        {"changes":[...]}, who, when and why
 //	GET  /api/v1/rules                       {"rules":[...]}
 //	GET  /api/v1/rules/document              {"document":{...}}: what they run on, in force now
@@ -33,7 +53,8 @@
 //	GET  /metrics                            for Prometheus
 //
 // n is the transition that the operator saw. When the warning has moved on the
-// answer is 409 and carries the n of now.
+// answer is 409, carries the n of now and names who did what meanwhile. by is the
+// account's name where there are accounts, whatever the body says.
 //
 // Everything that goes wrong is answered with application/problem+json (RFC
 // 9457): type, title, status, detail, and field where one is at fault. Unknown
@@ -47,14 +68,29 @@
 // of an event is good for the header Last-Event-ID of the next connection: what
 // was missed is sent first. Where that is not possible any more (the gateway was
 // restarted, or more than 768 events were missed) an event named resync
-// says that /api/v1/warnings is to be read again. At most 64 connections are
+// says that /api/v1/warnings is to be read again. At most 256 connections are
 // served; one that does not keep up is ended and may come back.
 //
 // # Who may
 //
-// There are no accounts yet. So the console listens on loopback only, checks
-// the Host header against DNS rebinding, and refuses changes from other
-// origins. A proxy in front of it sends Host: localhost.
+// Without accounts everybody may do everything; so the console listens on
+// loopback only, checks the Host header against DNS rebinding (a proxy in front
+// of it sends Host: localhost), and refuses changes from other origins.
+//
+// With accounts (Guard) every request but /healthz, /readyz, /login and /assets says who
+// sends it, by Basic or with a token as Bearer: reading needs the right to read,
+// acts on warnings and states of devices that to operate, rules that to rule, and
+// all else that to administer. The name of who acts is then that of the account,
+// whatever the body says. 401 is for who is not known, 403 for who may not, 429
+// and Retry-After for an address with too many wrong passwords.
+//
+// A person logs in at /login and gets a session: a cookie of 128 random bits that
+// scripts cannot read and other sites cannot send along with a change
+// (HttpOnly, SameSite=Lax, Secure over TLS; changes of another origin are
+// refused by http.CrossOriginProtection). It ends after 12 hours, after 30 days
+// where the account can only look, with /logout, with a change of the account and
+// with the gateway; streams of events end with it. At most 1000 are kept, in
+// memory, by their hashes.
 //
 // A listener that was given with Attach (the socket in the data folder) serves
 // the same paths to whoever can reach it, with an administrator's rights.

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxSubscribers  = 64
+	maxSubscribers  = 256  // pages that are open
 	subscriberQueue = 256  // events that a subscriber may be behind
 	keptEvents      = 1024 // for those who come back with Last-Event-ID; a quarter goes at a time
 	heartbeat       = 15 * time.Second

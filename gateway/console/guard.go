@@ -45,11 +45,11 @@ func (c *Console) front() net.Listener {
 // less changes something, and needs an administrator.
 func needs(method, path string) telemetry.Right {
 	switch {
-	case path == "/healthz", path == "/readyz", strings.HasPrefix(path, "/assets/"):
+	case path == "/healthz", path == "/readyz", path == "/login", path == "/logout", strings.HasPrefix(path, "/assets/"):
 		return ""
 	case method == http.MethodGet, method == http.MethodHead:
 		return telemetry.Read
-	case strings.HasPrefix(path, "/api/v1/warnings/"):
+	case strings.HasPrefix(path, "/api/v1/warnings/"), path == "/api/v1/out-of-service", path == "/api/v1/drill":
 		return telemetry.Operate
 	case strings.HasPrefix(path, "/api/v1/devices/") && strings.HasSuffix(path, "/state"):
 		return telemetry.Operate
@@ -71,8 +71,10 @@ func (c *Console) guarded(host string, next http.Handler) http.Handler {
 		account := &telemetry.Account{}
 		if c.accounts != nil && right != "" {
 			var err error
-			if account, err = c.accounts.Request(r); err != nil {
-				denied(w, err)
+			if account, err = c.who(r); err != nil {
+				if !toLogin(w, r, err) {
+					denied(w, r, err)
+				}
 				return
 			}
 		}
@@ -97,13 +99,13 @@ func (c *Console) guarded(host string, next http.Handler) http.Handler {
 }
 
 // denied answers who did not say well who he is.
-func denied(w http.ResponseWriter, err error) {
+func denied(w http.ResponseWriter, r *http.Request, err error) {
 	denial, ok := errors.AsType[*telemetry.Denial](err)
 	if !ok {
 		denial = &telemetry.Denial{Reason: telemetry.DeniedBusy, Detail: err.Error()}
 	}
 	status := denial.Status()
-	if status == http.StatusUnauthorized {
+	if status == http.StatusUnauthorized && r.Header.Get("Sec-Fetch-Dest") != "empty" { // a script of the page: no dialog of the browser
 		w.Header().Set("WWW-Authenticate", `Basic realm="Hai Dang", charset="UTF-8"`)
 	}
 	if denial.After > 0 {

@@ -30,8 +30,6 @@ type route struct {
 
 func (c *Console) routes(reg Registry) []route {
 	routes := []route{
-		{"/{$}", http.MethodGet, nil, c.home},
-		{"/assets/{name}", http.MethodGet, nil, c.asset},
 		{"/healthz", http.MethodGet, nil, c.healthz},
 		{"/readyz", http.MethodGet, nil, c.readyz},
 		{"/metrics", http.MethodGet, []string{anyQuery}, metrics(reg)},
@@ -43,13 +41,15 @@ func (c *Console) routes(reg Registry) []route {
 		routes = append(routes, route{"/api/v1/warnings/{id}/history", http.MethodGet, nil, c.history})
 	}
 	if c.sources.Act != nil {
-		for _, deed := range []telemetry.Deed{telemetry.Ack, telemetry.Shelve, telemetry.Unshelve, telemetry.Comment} {
+		for _, deed := range telemetry.Deeds() {
 			routes = append(routes, route{"/api/v1/warnings/{id}/" + string(deed), http.MethodPost, nil, c.act(deed)})
 		}
 	}
+	routes = append(routes, c.pageRoutes()...)
 	routes = append(routes, c.deviceRoutes()...)
 	routes = append(routes, c.letterRoutes()...)
 	routes = append(routes, c.outgoingRoutes()...)
+	routes = append(routes, c.lifecycleRoutes()...)
 	routes = append(routes, c.modbusRoutes()...)
 	if c.sources.Rules != nil {
 		routes = append(routes, route{"/api/v1/rules", http.MethodGet, nil, list("rules", c.sources.Rules)})
@@ -87,7 +87,7 @@ func (c *Console) handler(host string, mux http.Handler) http.Handler {
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problemf(http.StatusForbidden, "", "changes are not taken from pages of another origin").write(w)
 	}))
-	return secured(origins.Handler(c.guarded(host, mux)))
+	return secured(c.desktop.tiles.policy(), origins.Handler(c.guarded(host, mux)))
 }
 
 func (c *Console) serve(routes []route, requests *prometheus.CounterVec) http.Handler {
@@ -171,11 +171,11 @@ func metrics(reg prometheus.Gatherer) func(http.ResponseWriter, *http.Request) e
 	}
 }
 
-// secured tells browsers to be strict.
-func secured(next http.Handler) http.Handler {
+// secured tells browsers to be strict; policy is the Content-Security-Policy.
+func secured(policy string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)

@@ -20,7 +20,12 @@ import (
 // peakMiB returns the most memory that the process has had.
 func (g *box) peakMiB(t *testing.T) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	return peakMiB(t, g.cmd.Process.Pid)
+}
+
+func peakMiB(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Skip("no /proc here:", err)
 	}
@@ -90,9 +95,11 @@ func TestOverload(t *testing.T) {
 	}
 	r := row{fault: "8 overload", times: 1}
 	begin := time.Now()
-	flooding.Wait()
-	r.remark = fmt.Sprintf("%d QoS 1/s acknowledged, %d QoS 0/s taken, peak %d MiB, warnings: %s",
-		acked.Load()/int64(seconds), written0.Load()/int64(seconds), tr.peakMiB(t), tr.throughFlood(t, begin))
+	ended := make(chan struct{})
+	go func() { flooding.Wait(); close(ended) }()
+	behind := tr.lagUntil(ended)
+	r.remark = fmt.Sprintf("%d QoS 1/s acknowledged, %d QoS 0/s taken, peak %d MiB, rules at most %.1f s behind, warnings: %s",
+		acked.Load()/int64(seconds), written0.Load()/int64(seconds), tr.peakMiB(t), behind, tr.throughFlood(t, begin))
 	if peak := tr.peakMiB(t); peak > 400 {
 		t.Errorf("%d MiB of memory at the peak, want at most 400 with GOMEMLIMIT=200MiB", peak)
 	}
@@ -116,9 +123,22 @@ func TestOverload(t *testing.T) {
 	tr.reconcile(r)
 }
 
-// throughFlood holds the usual warning since then to a second from the making of
-// the reading to the centre, and nine of ten to three: those who flood, and who
-// else is at work, have the same cores.
+// lagUntil returns by how much the rules were behind the log at most, in seconds.
+func (g *box) lagUntil(ended <-chan struct{}) (most float64) {
+	for {
+		select {
+		case <-ended:
+			return most
+		case <-time.After(500 * time.Millisecond):
+		}
+		lag, _ := g.metric("haidang_spool_follower_lag_seconds", `log="readings"`, `follower="rules"`)
+		most = max(most, lag)
+	}
+}
+
+// throughFlood holds nine of ten warnings since then to a second from the making
+// of the reading to the centre. All of them it cannot hold to it: those who flood,
+// and who else is at work, have the same cores.
 func (tr *trial) throughFlood(t *testing.T, since time.Time) string {
 	t.Helper()
 	var waits []time.Duration
@@ -135,8 +155,8 @@ func (tr *trial) throughFlood(t *testing.T, since time.Time) string {
 	}
 	slices.Sort(waits)
 	p50, p90, most := waits[len(waits)/2], waits[len(waits)*9/10], waits[len(waits)-1]
-	if p50 > time.Second || p90 > 3*time.Second {
-		t.Errorf("half of the warnings came within %v, nine of ten within %v, want 1 s and 3 s; the slowest took %v", p50, p90, most)
+	if p90 > time.Second {
+		t.Errorf("half of the warnings came within %v, nine of ten within %v, want 1 s; the slowest took %v", p50, p90, most)
 	}
 	return fmt.Sprintf("p50 %v, p90 %v, slowest %v", p50.Round(time.Millisecond), p90.Round(time.Millisecond), most.Round(time.Millisecond))
 }

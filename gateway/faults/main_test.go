@@ -38,9 +38,16 @@ var haidangPath = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(engineVariable); dir != "" {
+		if err := engineMain(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	results.print()
-	if os.Getenv(variable) != "" && os.Getenv(ready) == "" {
+	if os.Getenv(variable)+os.Getenv(loadVariable) != "" && os.Getenv(ready) == "" {
 		if path, _ := haidangPath(); path != "" {
 			_ = os.RemoveAll(filepath.Dir(path))
 		}

@@ -102,6 +102,9 @@ func (s *Store) readings(ctx context.Context, r Range, rows int, yield func(tele
 	return nil
 }
 
+// ownPrefix begins the names of what the gateway measures of itself: no readings.
+const ownPrefix = "haidang_"
+
 // kinds returns the measurements that are readings.
 func (s *Store) kinds(ctx context.Context) ([]string, error) {
 	list, err := s.Query(ctx, "SHOW MEASUREMENTS")
@@ -111,7 +114,7 @@ func (s *Store) kinds(ctx context.Context) ([]string, error) {
 	var kinds []string
 	for i := range list {
 		for row := range list[i].Values {
-			if name := list[i].Text(row, "name"); name != "" && name != "warning" && name[0] != '_' {
+			if name := list[i].Text(row, "name"); name != "" && name != "warning" && !strings.HasPrefix(name, ownPrefix) && name[0] != '_' {
 				kinds = append(kinds, name)
 			}
 		}

@@ -92,5 +92,12 @@ func ParseAside(letter *telemetry.DeadLetter) (telemetry.Reading, bool) {
 // Refusal returns why a reading would be set aside, one word and a sentence; ""
 // when it would be taken.
 func (in *Intake) Refusal(r *telemetry.Reading) (reason, detail string) {
-	return in.check(&in.known.Load().Known, r)
+	known := &in.known.Load().Known
+	if reason, detail = in.check(known, r); reason != "" || in.unknownDevices() == UnknownAccept {
+		return reason, detail
+	}
+	if _, stranger := in.ContactOf(r.Device); stranger {
+		return in.unadmitted(r.Device)
+	}
+	return "", ""
 }

@@ -4,6 +4,8 @@
 // What it does to a reading, in this order:
 //   - names, tags and values are checked; a reading that breaks a rule is set
 //     aside as a dead letter with the reason, and nothing else is lost by it;
+//   - a device that is not registered and came by itself (MQTT, HTTP, a bridge) is
+//     told of once; its readings are taken, held or refused, see UnknownAccept;
 //   - the site is filled in from the registry, and the source is noted;
 //   - a reading without a time is stamped with the time of receipt, strictly
 //     increasing within its series (device, kind, tags). After a step back of
@@ -90,7 +92,8 @@ type Options struct {
 	Letters    LetterLog
 	Clock      Receipt
 	Known      Known
-	Strict     bool // set aside what the catalogue does not know
+	Strict     bool   // set aside what the catalogue does not know
+	Unknown    string // UnknownAccept (default), UnknownHold or UnknownRefuse
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
 }
@@ -103,12 +106,13 @@ type Known struct {
 
 // An Intake implements telemetry.Intake.
 type Intake struct {
-	opts    Options
-	known   atomic.Pointer[world]
-	periods atomic.Pointer[map[string][]telemetry.Period]
-	metrics metrics
-	tracks  *tracks
-	total   atomic.Uint64
+	opts     Options
+	known    atomic.Pointer[world]
+	periods  atomic.Pointer[map[string][]telemetry.Period]
+	metrics  metrics
+	tracks   *tracks
+	total    atomic.Uint64
+	contacts contacts
 
 	mu      sync.Mutex
 	stamps  map[series]stamp
@@ -162,6 +166,16 @@ func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(
 		if d := known.Devices.Device(r.Device); d != nil {
 			r.Site = d.Site
 		} else {
+			admitted, letter := in.admit(source, r, receipt)
+			if !admitted {
+				reason, detail := in.unadmitted(r.Device)
+				if letter {
+					letters = append(letters, in.letter(source, receipt, r, reason, detail))
+				} else {
+					in.metrics.setAside(source, reason)
+				}
+				continue
+			}
 			r.Site = r.Device
 		}
 		r.Source = source
@@ -171,6 +185,10 @@ func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(
 	}
 	in.note(source, good, failures, receipt)
 	switch {
+	case len(letters)+len(good) == 0 && len(readings) > 0:
+		if done != nil {
+			go done(nil) // not admitted, and counted
+		}
 	case len(letters) == 0:
 		in.opts.Readings.AppendAsync(good, done)
 	case len(good) == 0:

@@ -16,6 +16,7 @@ type metrics struct {
 	outOfRange prometheus.Counter
 	unknown    prometheus.Counter
 	words      prometheus.Counter
+	contacts   prometheus.Counter
 	failures   [testCount][2]prometheus.Counter // by test: suspect, bad
 
 	sources *sync.Map // source -> prometheus.Counter
@@ -30,6 +31,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		outOfRange: with.NewCounter(prometheus.CounterOpts{Name: "haidang_values_out_of_range_total", Help: "Values outside the range of their kind, stored with quality bad."}),
 		words:      with.NewCounter(prometheus.CounterOpts{Name: "haidang_words_for_numbers_total", Help: "Values that came as a word where their kind has a number, stored as a word with quality bad."}),
 		unknown:    with.NewCounter(prometheus.CounterOpts{Name: "haidang_unknown_total", Help: "Kinds and values seen that the catalogue does not know, stored all the same."}),
+		contacts:   with.NewCounter(prometheus.CounterOpts{Name: "haidang_first_contacts_total", Help: "Devices that are not registered and were first heard since the start, over MQTT, HTTP or a bridge."}),
 		sources:    &sync.Map{},
 	}
 	failures := with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_quality_failures_total", Help: "Values that did not pass a test of quality that their kind or device asks for, by test and the quality they got."}, []string{"test", "quality"})

@@ -110,7 +110,7 @@ type alert struct {
 }
 
 func fires(w *telemetry.Warning) bool {
-	return w.State == telemetry.Active || w.State == telemetry.Acknowledged
+	return (w.State == telemetry.Active || w.State == telemetry.Acknowledged) && !w.FalseAlarm
 }
 
 // alert writes a warning; one that fires ends some time after now, unless it is

@@ -105,15 +105,14 @@ func (r *CAP) reads(w *telemetry.Warning) bool { return r.all || r.from.Composer
 
 // Offer returns, of the warnings that last, the transitions that are their
 // newest messages.
-func (r *CAP) Offer(lasting []telemetry.Warning) []telemetry.Warning {
-	now := r.from.Now()
-	mine := map[string]bool{}
-	for _, w := range lasting {
-		mine[w.ID] = true
-	}
+func (r *CAP) Offer(lasting []telemetry.Warning) []telemetry.Warning { return r.from.newest(lasting) }
+
+func (f *Bulletins) newest(lasting []telemetry.Warning) []telemetry.Warning {
+	now := f.Now()
 	var out []telemetry.Warning
-	for _, b := range r.from.Chronicle.Newest(now, now) {
-		if mine[b.Warning.ID] {
+	for _, w := range lasting {
+		if b, is := f.Chronicle.Last(w.ID, now); is {
+			b.Warning.To = w.To // of today
 			out = append(out, b.Warning)
 		}
 	}
@@ -123,6 +122,10 @@ func (r *CAP) Offer(lasting []telemetry.Warning) []telemetry.Warning {
 // Deliver makes one attempt to hand over the message of a transition.
 func (r *CAP) Deliver(ctx context.Context, w telemetry.Warning) error {
 	b, is := r.from.Chronicle.Of(w)
+	if !is && r.reads(&w) {
+		// Somebody is to be told although nothing has changed: what holds now.
+		b, is = r.from.Chronicle.Last(w.ID, r.from.Now())
+	}
 	if !is {
 		return nil // a message of before a restart that the chronicle has forgotten
 	}

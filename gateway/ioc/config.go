@@ -3,6 +3,8 @@ package ioc
 import (
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +142,36 @@ func (c Config) Validate() []telemetry.Fault {
 		faults = append(faults, telemetry.Under("rate", c.Rate.Validate())...)
 	}
 	return faults
+}
+
+// Address is the host and port that the recipient is reached at, or "" when it
+// is not over a network of ours to look at.
+func (c *Config) Address() string {
+	address := ""
+	switch {
+	case c.Webhook != nil:
+		address = c.Webhook.URL
+	case c.CAP != nil:
+		address = c.CAP.URL
+	case c.SMTP != nil:
+		address = c.SMTP.URL
+	case c.MQTT != nil:
+		address = c.MQTT.URL
+	case c.Alertmanager != nil:
+		address = c.Alertmanager.URL
+	case c.SMS != nil && strings.HasPrefix(c.SMS.Connect, "tcp:"):
+		address = c.SMS.Connect
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "mqtt": "1883", "mqtts": "8883",
+			"smtp": portSMTP, "smtps": portSMTPS}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // Unknown reports values that the recipient's texts name and that no kind has.

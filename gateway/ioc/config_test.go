@@ -49,3 +49,21 @@ func TestConfigFiles(t *testing.T) {
 		})
 	}
 }
+
+func TestAddresses(t *testing.T) {
+	for want, c := range map[string]Config{
+		"h:443":      {Webhook: &WebhookConfig{URL: "https://u:p@h/x"}},
+		"h:9093":     {Alertmanager: &AlertmanagerConfig{URL: "http://h:9093"}},
+		"h:587":      {SMTP: &SMTPConfig{URL: "smtp://h"}},
+		"h:8883":     {MQTT: &MQTTConfig{URL: "mqtts://h"}},
+		"[::1]:7000": {SMS: &SMSConfig{Connect: "tcp://[::1]:7000"}},
+		"":           {CAP: &CAPConfig{Folder: "x"}, Siren: &SirenConfig{}},
+	} {
+		if got := c.Address(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := (&Config{SMS: &SMSConfig{Connect: "serial:///dev/ttyUSB2"}}).Address(); got != "" {
+		t.Errorf("%q", got)
+	}
+}

@@ -27,7 +27,8 @@ const (
 	maxRate     = 100_000
 
 	stormLasts = 6 * time.Hour // after the last digest of a region its next one begins a new thread
-	digestList = 40            // warnings that a digest names one by one
+	digestList = 40            // warnings that a digest in a mail names one by one
+	digestFew  = 3             // those that one in a short message names
 )
 
 // DigestConfig is when a recipient gets warnings together: as soon as there are
@@ -188,7 +189,7 @@ func (s *storm) digests(warnings []telemetry.Warning, now time.Time) []Digest {
 // rank orders warnings by what they ask for: the severity, or nothing when they
 // are over.
 func rank(w *telemetry.Warning) telemetry.Severity {
-	if w.State == telemetry.Cleared || w.State == telemetry.Returned {
+	if cap.IsOver(w) {
 		return telemetry.NoSeverity
 	}
 	return w.Severity
@@ -219,8 +220,8 @@ func (s *storm) sent(d *Digest, now time.Time) {
 	}
 }
 
-// digest writes a digest in one language.
-func (t *texts) digest(d *Digest, vi bool) letter {
+// digest writes a digest in one language; most is how many warnings it names.
+func (t *texts) digest(d *Digest, most int, vi bool) letter {
 	region := d.Region.EN
 	if vi {
 		region = d.Region.VI
@@ -236,7 +237,7 @@ func (t *texts) digest(d *Digest, vi bool) letter {
 	}
 	lines := []string{t.counts(d, vi)}
 	for i := range d.Warnings {
-		if i == digestList {
+		if i == most {
 			lines = append(lines, fmt.Sprintf(choose(vi, "và %d cảnh báo khác", "and %d more"), len(d.Warnings)-i))
 			break
 		}
@@ -272,10 +273,7 @@ func (t *texts) counts(d *Digest, vi bool) string {
 }
 
 func (t *texts) line(w *telemetry.Warning, vi bool) string {
-	b, is := t.from.Chronicle.Of(*w)
-	if !is {
-		b = cap.Bulletin{Type: cap.TypeUpdate, Warning: *w}
-	}
+	b := t.from.Chronicle.Now(*w)
 	return fmt.Sprintf("- %s: %s, %s", grade(&b, vi), t.from.Composer.Texts(&b, vi).Headline, w.At.In(vietnam()).Format(localTime))
 }
 
@@ -289,7 +287,7 @@ func choose(vi bool, inVietnamese, inEnglish string) string {
 // DeliverDigest makes one attempt to mail a digest; those of one storm are one
 // thread.
 func (s *SMTP) DeliverDigest(ctx context.Context, d Digest) error {
-	vi, en := s.digest(&d, true), s.digest(&d, false)
+	vi, en := s.digest(&d, digestList, true), s.digest(&d, digestList, false)
 	return s.send(ctx, s.compose(mailing{
 		id: d.Key, thread: d.Earlier, title: vi.Title, vi: vi.Body, en: en.Title + "\n\n" + en.Body,
 		urgent: rank(&d.Warnings[0]) >= telemetry.Severe,
@@ -300,14 +298,26 @@ func (s *SMTP) DeliverDigest(ctx context.Context, d Digest) error {
 func (s *SMS) DeliverDigest(ctx context.Context, d Digest) error {
 	var parts []string
 	if s.language != "en" {
-		l := s.digest(&d, true)
-		parts = append(parts, l.Title+": "+strings.TrimPrefix(l.Body, cap.Mark(true)))
+		parts = append(parts, s.short(&d, true))
 	}
 	if s.language == "en" || s.language == "both" {
-		l := s.digest(&d, false)
-		parts = append(parts, l.Title+": "+strings.TrimPrefix(l.Body, cap.Mark(false)))
+		parts = append(parts, s.short(&d, false))
 	}
 	return s.say(ctx, d.Key, strings.Join(parts, "\n"))
+}
+
+// short writes a digest in as few words as there can be: how many of what, and
+// where the gravest are.
+func (t *texts) short(d *Digest, vi bool) string {
+	var places []string
+	for i := range d.Warnings[:min(len(d.Warnings), digestFew)] {
+		b := cap.Bulletin{Type: cap.TypeUpdate, Warning: d.Warnings[i]}
+		places = append(places, t.from.Composer.Texts(&b, vi).Area)
+	}
+	if len(d.Warnings) > digestFew {
+		places = append(places, "…")
+	}
+	return t.digest(d, 0, vi).Title + ": " + t.counts(d, vi) + " " + strings.Join(places, "; ")
 }
 
 // A meter bounds messages: a bucket of tokens that fills evenly.

@@ -264,7 +264,7 @@ func TestDigestInWords(t *testing.T) {
 	if err := s.DeliverDigest(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	if got := m.got("112"); len(got) != 1 || !strings.HasPrefix(got[0], "[đặc biệt nghiêm trọng] Sông Huong: 60 cảnh báo (cập nhật 1): 1 đặc biệt nghiêm trọng, 54") || !strings.HasSuffix(got[0], "…") {
+	if got := m.got("112"); len(got) != 1 || !strings.HasPrefix(got[0], "[đặc biệt nghiêm trọng] Sông Huong: 60 cảnh báo (cập nhật 1): 1 đặc biệt nghiêm trọng, 54") || !strings.HasSuffix(got[0], "5 kết thúc. Huong-07; Huong-05; Huong-06; …") {
 		t.Errorf("%q", got)
 	}
 }

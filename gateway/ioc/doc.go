@@ -1,18 +1,18 @@
 // Package ioc takes warnings out of the gateway, to the operations centre
 // (IOC) and to everyone else who asked for them. There is one file per
-// protocol: webhook.go, mqtt.go and influx.go.
+// protocol: webhook.go, cap.go, mqtt.go (the gateway's own broker), remote.go
+// (another broker), smtp.go, sms.go with modem.go and pdu.go, alertmanager.go,
+// siren.go and influx.go. Package cap below this one writes CAP messages and
+// their feed.
 //
 // # Contract
 //
-// What leaves is telemetry.Warning as JSON, the same object on the webhook, on
-// MQTT and in the API. The key id/n names one transition of one warning; n
-// grows by one with each transition and tells what is newer.
-//
-// A Recipient gets every transition that is addressed to it, at least once,
-// and is called again until it answers with a 2xx status. It has one Sender
-// for each Class, and each Sender is one follower of the warnings log with a
-// durable position of its own, so that neither another recipient nor a backlog
-// of lesser warnings stands in the way of a grave one.
+// A Recipient is told every transition that is addressed to it, at least once,
+// until it accepts it. It has one Sender for each Class, and each Sender is one
+// follower of the warnings log with a durable position of its own, so that
+// neither another recipient nor a backlog of lesser warnings stands in the way
+// of a grave one. The key id/n names one transition of one warning; n grows by
+// one with each transition and tells what is newer.
 //
 //   - Within a class the transitions of one device are delivered in the order
 //     of the log; several devices are served at the same time.
@@ -21,19 +21,37 @@
 //     counted as superseded; one that was delivered already is a duplicate.
 //     This memory is bounded and does not outlive the process: after a restart
 //     a recipient can see a key again or an older n, and drops it.
-//   - Transitions in state pending are never sent.
+//   - Transitions in state pending, or of a rule in shadow, are never sent.
 //   - A warning that the recipient alone refuses (400, 413, 415 or 422, while it
 //     accepts others) is set aside after GiveUpAttempts and GiveUpAfter, because
 //     otherwise it would hold back all that follow. When nothing is accepted,
 //     nothing is given up.
+//   - A failure holds back all attempts at the recipient for a while that
+//     doubles up to DefaultMaxPause, less up to a half by chance. After BreakAfter
+//     failures in a row the circuit is broken: one attempt at a time probes
+//     whether it answers again.
+//   - A recipient that takes text (smtp, sms) is told what changes the danger: a
+//     warning is raised, its severity changes, it is over. It is not told what
+//     operators do, but it is told again when nobody acknowledges and the routes
+//     say so: such a text begins with CHƯA AI NHẬN and NOT ACKNOWLEDGED.
+//   - More than DefaultMoreThan messages within DefaultWithin are a storm: what
+//     comes then is told to smtp and sms in one message for each river or area,
+//     the gravest first. Rate bounds messages of any recipient; what waits is
+//     told as it stands by then, what it passed through is counted.
+//   - What is of a drill (Warning.Exercise) begins with DIỄN TẬP and EXERCISE, has
+//     the CAP status Exercise and the Alertmanager label exercise="true"; it
+//     sounds no siren and is not in the feed, unless that is asked for.
 //
 // # Webhook
 //
-// One POST per transition with Content-Type application/json and the headers
+// What leaves is telemetry.Warning as JSON, the same object on the webhook, on
+// MQTT and in the API: one POST per transition with Content-Type
+// application/json and the headers
 //
 //	Idempotency-Key: kim-long-flood-3f9a2c1b/2
 //	User-Agent: haidang/1.0
 //	X-Haidang-Signature: t=1761546600,v1=5257a8...
+//	Authorization: Bearer ... (with token)
 //
 // The signature is there when a secret is configured. v1 is the HMAC-SHA256,
 // in lower-case hexadecimal and keyed with the secret, of the decimal Unix time

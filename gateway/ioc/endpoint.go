@@ -165,6 +165,7 @@ func (e *endpoint) post(ctx context.Context, header http.Header, body []byte) er
 	// The status decides. A body that trickles must not hold the next warning.
 	answer := readAnswer(resp.Body, cancel)
 	if resp.StatusCode/100 == 2 {
+		answered(ctx, strings.TrimSpace(resp.Status+" "+string(answer)))
 		return nil
 	}
 	return statusFailure(e.host, resp, answer, time.Now())

@@ -20,9 +20,10 @@ const (
 // Line appends the InfluxDB line of a transition to dst, with a newline at its
 // end:
 //
-//	warning,device=kim-long,rule=flood-alarm,site=kim-long id="kim-long-flood-3f9a",n=2,severity=3,state="active" 1761546600000000002
+//	warning,device=kim-long,rule=flood-alarm,site=kim-long age_s=12,id="kim-long-flood-3f9a",n=2,severity=3,state="active" 1761546600000000002
 //
-// All numbers are floats. severity is 0 when the warning is cleared, so that a
+// All numbers are floats. age_s is how long before the transition the warning was
+// raised: of an acknowledgement, how long nobody took it. severity is 0 when the warning is cleared, so that a
 // graph falls back; its last severity is in the point before. The time is At
 // plus n nanoseconds: a clear and a new raise at one instant stay two points,
 // and the same transition written again is the same point.
@@ -41,7 +42,12 @@ func Line(dst []byte, w *telemetry.Warning) []byte {
 	dst = appendTag(dst, w.Rule)
 	dst = append(dst, ",site="...)
 	dst = appendTag(dst, site)
-	dst = append(dst, ` id="`...)
+	dst = append(dst, ' ')
+	if age := w.At.Sub(w.Start); !w.Start.IsZero() && age >= 0 {
+		dst = append(dst, `age_s=`...)
+		dst = append(strconv.AppendFloat(dst, age.Seconds(), 'f', -1, 64), ',')
+	}
+	dst = append(dst, `id="`...)
 	dst = appendString(dst, w.ID)
 	dst = append(dst, `",n=`...)
 	dst = strconv.AppendInt(dst, int64(w.N), 10)

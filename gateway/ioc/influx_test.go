@@ -11,8 +11,8 @@ import (
 
 func TestLine(t *testing.T) {
 	w := warning("kim-long", 2, telemetry.Severe)
-	w.Site = "huong"
-	const want = `warning,device=kim-long,rule=flood-alarm,site=huong id="kim-long-flood-3f9a2c1b",n=2,severity=3,state="active" 1761532320000000002` + "\n"
+	w.Site, w.Start = "huong", w.At.Add(-1500*time.Millisecond)
+	const want = `warning,device=kim-long,rule=flood-alarm,site=huong age_s=1.5,id="kim-long-flood-3f9a2c1b",n=2,severity=3,state="active" 1761532320000000002` + "\n"
 	if got := string(Line([]byte("x\n"), &w)); got != "x\n"+want {
 		t.Errorf("got  %swant x\n%s", got, want)
 	}
@@ -67,7 +67,7 @@ func TestLineReadsBack(t *testing.T) {
 				}
 				fields[string(key)] = value.Interface()
 			}
-			if len(fields) != 4 || fields["n"] != 7.0 || fields["severity"] != c.severity || fields["state"] != string(w.State) || fields["id"] != w.ID {
+			if len(fields) != 5 || fields["age_s"] != 0.0 || fields["n"] != 7.0 || fields["severity"] != c.severity || fields["state"] != string(w.State) || fields["id"] != w.ID {
 				t.Errorf("fields %v", fields)
 			}
 			at, err := d.Time(lineprotocol.Nanosecond, time.Time{})

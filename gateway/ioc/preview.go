@@ -54,14 +54,14 @@ func (r *CAP) Preview(w telemetry.Warning) string {
 
 // Preview returns subject and parts of a mail.
 func (s *SMTP) Preview(w telemetry.Warning) string {
-	b, _ := s.texts.from.Chronicle.Of(w)
+	b := s.texts.from.Chronicle.Now(w)
 	vi, en := s.write(&b, true), s.write(&b, false)
 	return "Subject: " + vi.Title + "\n\n" + vi.Body + "\n\n--\n" + en.Title + "\n\n" + en.Body + "\n"
 }
 
 // Preview returns a short message, and how many parts it takes.
 func (s *SMS) Preview(w telemetry.Warning) string {
-	b, _ := s.texts.from.Chronicle.Of(w)
+	b := s.texts.from.Chronicle.Now(w)
 	text := s.text(&b)
 	parts, err := pdus(s.to[0], text, s.parts, 0)
 	if err != nil {

@@ -62,6 +62,9 @@ type Options struct {
 	Concurrency int                   // attempts of one Sender at a time; 0: DefaultConcurrency
 	FirstPause  time.Duration         // 0: DefaultFirstPause
 	MaxPause    time.Duration         // 0: DefaultMaxPause
+	// Told is called after each attempt, by several goroutines at once; it must not
+	// block. nil: nobody wants to know.
+	Told func(w *telemetry.Warning, t Told)
 }
 
 // A Recipient is one place that warnings go to. Its Senders share what was

@@ -61,9 +61,9 @@ func (s *Sender) Accept(ctx context.Context, transitions []telemetry.Transition)
 func (s *Sender) acceptSome(ctx context.Context, transitions []telemetry.Transition) ([]telemetry.RejectedRecord, error) {
 	var mine []int // places in transitions
 	for i := range transitions {
-		if w := &transitions[i].Warning; s.wants(w) {
+		if t := &transitions[i]; s.wants(t) {
 			mine = append(mine, i)
-			s.await(i, w.At)
+			s.await(i, t.At)
 		}
 	}
 	defer s.awaitNothing()
@@ -187,7 +187,13 @@ func (s *Sender) attemptDigest(ctx context.Context, d Digest) error {
 	}
 	defer leave()
 	began := time.Now()
-	err = s.to.digester.DeliverDigest(ctx, d)
+	var answer string
+	err = s.to.digester.DeliverDigest(listening(ctx, &answer), d)
+	if ctx.Err() == nil || err == nil {
+		for i := range d.Warnings {
+			s.to.tell(&d.Warnings[i], began, d.Key, answer, err)
+		}
+	}
 	s.to.attempt.Observe(time.Since(began).Seconds())
 	if ctx.Err() == nil {
 		s.to.gate.noted(began, err)
@@ -195,7 +201,23 @@ func (s *Sender) attemptDigest(ctx context.Context, d Digest) error {
 	return err
 }
 
-func (s *Sender) wants(w *telemetry.Warning) bool { return s.class.Has(w.Severity) && s.to.wants(w) }
+func (s *Sender) wants(t *telemetry.Transition) bool {
+	return s.class.Has(t.Severity) && (s.to.wants(&t.Warning) || presses(t) && s.to.addressed(&t.Warning))
+}
+
+// presses reports whether a transition is there for its recipients to be told,
+// although nothing has changed: nobody acknowledges, or another recipient cannot
+// be reached.
+func presses(t *telemetry.Transition) bool {
+	if t.Act == nil {
+		return false
+	}
+	switch t.Act.Do {
+	case telemetry.Escalate, telemetry.Remind, telemetry.Failover:
+		return true
+	}
+	return false
+}
 
 // send tries until what has this key is delivered or passed by. It returns an
 // error when the context ended, or when the recipient refuses it for good.
@@ -257,12 +279,16 @@ func (s *Sender) attempt(ctx context.Context, w telemetry.Warning) error {
 		return err
 	}
 	began := time.Now()
-	err = s.to.to.Deliver(flight, w)
+	var answer string
+	err = s.to.to.Deliver(listening(flight, &answer), w)
 	overtaken := context.Cause(flight) == errOvertaken
 	land(delivered(err))
 	s.to.attempt.Observe(time.Since(began).Seconds())
 	if !delivered(err) && overtaken {
 		return errOvertaken
+	}
+	if ctx.Err() == nil || err == nil {
+		s.to.tell(&w, began, "", answer, err)
 	}
 	if ctx.Err() == nil {
 		s.to.gate.noted(began, err)

@@ -111,7 +111,7 @@ func NewSiren(c SirenConfig, write Switch) *Siren {
 }
 
 func (s *Siren) claims(w *telemetry.Warning) bool {
-	return w.State == telemetry.Active && w.Severity >= s.cfg.At && (s.cfg.Exercise || !w.Exercise)
+	return w.State == telemetry.Active && !w.FalseAlarm && w.Severity >= s.cfg.At && (s.cfg.Exercise || !w.Exercise)
 }
 
 // Picks reports whether the transition can switch the siren.

@@ -121,10 +121,7 @@ func (s *SMS) Picks(w telemetry.Warning) bool { return s.picks(&w) }
 // Deliver makes one attempt to send the warning to every number that does not
 // have it from an attempt before.
 func (s *SMS) Deliver(ctx context.Context, w telemetry.Warning) error {
-	b, is := s.texts.from.Chronicle.Of(w)
-	if !is {
-		return nil
-	}
+	b := s.texts.from.Chronicle.Now(w)
 	return s.say(ctx, w.Key(), s.text(&b))
 }
 

@@ -160,10 +160,7 @@ func (s *SMTP) Picks(w telemetry.Warning) bool { return s.picks(&w) }
 
 // Deliver makes one attempt to mail the warning.
 func (s *SMTP) Deliver(ctx context.Context, w telemetry.Warning) error {
-	b, is := s.texts.from.Chronicle.Of(w)
-	if !is {
-		return nil
-	}
+	b := s.texts.from.Chronicle.Now(w)
 	vi, en := s.write(&b, true), s.write(&b, false)
 	return s.send(ctx, s.compose(mailing{
 		id: b.Identifier, thread: b.Earlier(), title: vi.Title, vi: vi.Body, en: en.Title + "\n\n" + en.Body,
@@ -248,12 +245,13 @@ func (s *SMTP) converse(ctx context.Context, text []byte) (err error) {
 	if err != nil {
 		return &Failure{Reason: reasonTLS, Detail: err.Error()}
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.address)
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.address)
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	defer raw.Close()
+	conn := raw
 	if s.encrypted {
 		conn = tls.Client(conn, secure)
 	}

@@ -28,6 +28,7 @@ type mailServer struct {
 	offers  []string
 	answers map[string]string
 	hangs   string // the command that it does not answer
+	smtps   bool   // TLS from the first byte
 
 	listener net.Listener
 	serving  sync.WaitGroup
@@ -60,6 +61,9 @@ func (m *mailServer) start(t *testing.T) string {
 func (m *mailServer) serve(conn net.Conn) {
 	defer func() { conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if m.smtps {
+		conn = tls.Server(conn, m.tls)
+	}
 	r := bufio.NewReader(conn)
 	say := func(text string) { _, _ = io.WriteString(conn, text+"\r\n") }
 	say("220 test")
@@ -97,6 +101,16 @@ func (m *mailServer) serve(conn net.Conn) {
 			say("220 go on")
 			conn = tls.Server(conn, m.tls)
 			r = bufio.NewReader(conn)
+		case line == "AUTH LOGIN":
+			say("334 VXNlcm5hbWU6") // Username:
+			user, _ := r.ReadString('\n')
+			say("334 UGFzc3dvcmQ6") // Password:
+			password, _ := r.ReadString('\n')
+			if user != "aW9j\r\n" || password != "YmltYXQ=\r\n" { // ioc, bimat
+				say("535 wrong")
+				continue
+			}
+			say("235 welcome")
 		case word == "AUTH":
 			say("235 welcome")
 		case word == "DATA":
@@ -214,6 +228,34 @@ func TestMail(t *testing.T) {
 	}
 }
 
+// A reminder is mailed although nothing has changed, in the warning's thread,
+// and says why; an acknowledgement is not.
+func TestReminders(t *testing.T) {
+	server := &mailServer{}
+	from := bulletins()
+	r := NewRecipient("mail", NewSMTP(mailer(server.start(t)), from), quick(nil))
+	list := transitions(flooded("a", 1, telemetry.Severe), flooded("a", 2, telemetry.Severe), flooded("a", 3, telemetry.Severe))
+	list[1].Act = &telemetry.Act{Do: telemetry.Remind}
+	list[2].Act, list[2].State = &telemetry.Act{Do: telemetry.Ack}, telemetry.Acknowledged
+	for _, x := range list {
+		from.Chronicle.Apply(x.Warning)
+	}
+	if err := r.Sender(All).Accept(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	if offer := r.Offer([]telemetry.Warning{list[2].Warning}); len(offer) != 1 || offer[0].N != 1 {
+		t.Errorf("a new recipient is offered %+v, want the warning as it was raised", offer)
+	}
+	if len(server.mails) != 2 {
+		t.Fatalf("%d mails, want the warning and its reminder", len(server.mails))
+	}
+	header, subject, parts := read(t, server.mails[1])
+	if !strings.HasPrefix(subject, "CHƯA AI NHẬN: [nghiêm trọng]") || !strings.HasPrefix(parts[1], "en: NOT ACKNOWLEDGED: ") ||
+		header.Get("In-Reply-To") != "<a-flood-3f9a2c1b.1@hue.example>" {
+		t.Errorf("%q %v %q", subject, header, parts)
+	}
+}
+
 // A password never leaves in clear, a certificate is checked, and what the
 // server says decides what happens next.
 func TestMailServers(t *testing.T) {
@@ -238,6 +280,11 @@ func TestMailServers(t *testing.T) {
 						t.Errorf("%q before STARTTLS", l)
 					}
 				}
+			}},
+		{name: "smtps and LOGIN", server: &mailServer{tls: ours, smtps: true, offers: []string{"AUTH LOGIN"}},
+			change: func(c *SMTPConfig) {
+				c.URL = strings.Replace(c.URL, "smtp:", "smtps:", 1)
+				c.Insecure, c.User, c.Password, c.CA = false, "ioc", "bimat", a.path("ca.pem")
 			}},
 		{name: "unknown authority", server: &mailServer{tls: ours, offers: []string{"STARTTLS"}}, change: func(c *SMTPConfig) { c.Insecure = false }, reason: "tls"},
 		{name: "wrong password", server: &mailServer{offers: []string{"AUTH PLAIN"}, answers: map[string]string{"AUTH": "535 wrong password"}},

@@ -146,6 +146,9 @@ func (t *texts) picks(w *telemetry.Warning) bool {
 	return is
 }
 
+// Offer returns, of the warnings that last, the transitions that are told.
+func (t *texts) Offer(lasting []telemetry.Warning) []telemetry.Warning { return t.from.newest(lasting) }
+
 // write says a bulletin in one language. That of a drill says so at the
 // beginning, whatever the templates are.
 func (t *texts) write(b *cap.Bulletin, vi bool) letter {
@@ -155,6 +158,11 @@ func (t *texts) write(b *cap.Bulletin, vi bool) letter {
 	}
 	fill := t.filler(b, vi)
 	l := letter{Title: oneLine(render(title, fill)), Body: render(body, fill)}
+	if _, is := t.from.Chronicle.Of(b.Warning); !is && b.Warning.State == telemetry.Active {
+		// It is told again, or to others, because nobody has taken it.
+		again := choose(vi, "CHƯA AI NHẬN: ", "NOT ACKNOWLEDGED: ")
+		l.Title, l.Body = again+l.Title, again+l.Body
+	}
 	if b.Warning.Exercise {
 		l.Title, l.Body = cap.Mark(vi)+l.Title, cap.Mark(vi)+l.Body
 	}
@@ -270,6 +278,8 @@ func stateWord(s telemetry.State, vi bool) string {
 		return "tạm gác"
 	case telemetry.Returned:
 		return "đã hết, chưa tiếp nhận"
+	case telemetry.OutOfService:
+		return "ngừng theo dõi"
 	case telemetry.Cleared:
 		return "đã kết thúc"
 	}

@@ -26,6 +26,8 @@ func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) er
 	if err != nil {
 		return err
 	}
+	s.writing.RLock()
+	defer s.writing.RUnlock()
 	meta := jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: checkpointChunk}}
 	if _, err := objects.Put(ctx, meta, bytes.NewReader(blob)); err != nil {
 		return fmt.Errorf("save checkpoint %q of %d bytes: %w", name, len(blob), err)

@@ -212,6 +212,7 @@ func (c *core) pop() (f *pending, ended bool) {
 func (c *core) commit() {
 	defer close(c.finished)
 	for {
+		c.pace()
 		f, ended := c.pop()
 		switch {
 		case f != nil:
@@ -320,7 +321,9 @@ func (c *core) try(f *pending, tries int) error {
 		}
 	}
 	defer context.AfterFunc(link.sound, cancel)()
+	c.spool.writing.RLock()
 	ack, err := link.append.PublishMsg(ctx, c.message(f), c.condition(f))
+	c.spool.writing.RUnlock()
 	if err == nil {
 		f.seq = ack.Sequence
 		return nil

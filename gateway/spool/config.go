@@ -17,7 +17,7 @@ const (
 // Bounds that are not configured.
 const (
 	MaxFrameBytes = 512 << 10 // lines of one frame; so also the longest line
-	MaxQueueBytes = 4 << 20   // queued in each log before AppendAsync blocks: who comes last waits for it all
+	MaxQueueBytes = 1 << 20   // queued in each log before AppendAsync blocks: who comes last waits for it all
 
 	defaultMaxBytes  = 8 << 30
 	smallestMaxBytes = 4 << 20

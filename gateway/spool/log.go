@@ -46,7 +46,7 @@ func (l *Log[T]) Append(ctx context.Context, records []T) error {
 // AppendAsync writes the records, in order, and calls done once, on another
 // goroutine: with nil when all of them are on disk, else with the reason.
 // Callbacks come in the order of the calls. done may be nil, must not block and
-// must not append to the same log or close the spool. AppendAsync blocks while more than 32 MiB are
+// must not append to the same log or close the spool. AppendAsync blocks while more than 1 MiB is
 // queued in this log. The records are not used after it has returned.
 //
 // Reasons: ErrFull and ErrUnavailable, after which the records may be appended

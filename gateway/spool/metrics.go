@@ -19,7 +19,7 @@ type metrics struct {
 	seconds                         *prometheus.HistogramVec
 	retries, dropped, letters       *prometheus.CounterVec
 	rereads                         *prometheus.CounterVec
-	restarts, positionErrors        prometheus.Counter
+	restarts, positionErrors, paced prometheus.Counter
 
 	mu      sync.Mutex
 	reasons map[string]bool
@@ -60,6 +60,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rereads:        counter("reread_total", "Times that reading a log was interrupted and begun again.", "log"),
 		restarts:       with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_restarts_total", Help: "Restarts of the embedded log."}),
 		positionErrors: with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_position_errors_total", Help: "Times that positions could not be stored."}),
+		paced:          with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_paced_seconds_total", Help: "Time that appending readings waited for the follower that they must not run away from."}),
 		reasons:        map[string]bool{},
 	}
 }

@@ -33,12 +33,14 @@ type positions struct {
 	mu   sync.Mutex
 	at   map[followerKey]*position
 	wake chan struct{} // capacity 1
+
+	progress chan struct{} // capacity 1: a follower has accepted something
 }
 
 func openPositions(ctx context.Context, s *Spool) (*positions, error) {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
-	p := &positions{spool: s, at: map[followerKey]*position{}, wake: make(chan struct{}, 1)}
+	p := &positions{spool: s, at: map[followerKey]*position{}, wake: make(chan struct{}, 1), progress: make(chan struct{}, 1)}
 	kv, err := s.link.append.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: bucketKV, Description: "haidang: positions of followers", History: 1,
 		MaxBytes: 16 << 20, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
@@ -131,6 +133,15 @@ func (p *positions) take(key followerKey, seq uint64, received int64) {
 	defer p.mu.Unlock()
 	at := p.of(key)
 	at.accepted, at.received = seq, received
+	p.went()
+}
+
+// went wakes who waits in pace.
+func (p *positions) went() {
+	select {
+	case p.progress <- struct{}{}:
+	default:
+	}
 }
 
 // begin notes that a manual follower begins behind seq, which may be before what
@@ -165,6 +176,7 @@ func (p *positions) move(key followerKey, seq uint64, received int64) {
 		at.accepted, at.received = seq, received
 	}
 	p.mu.Unlock()
+	p.went()
 	if !moved {
 		return
 	}
@@ -234,6 +246,8 @@ func (p *positions) store(ctx context.Context) error {
 	if len(moved) == 0 {
 		return nil
 	}
+	p.spool.writing.RLock()
+	defer p.spool.writing.RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	kv, err := p.spool.current().append.KeyValue(ctx, bucketKV)

@@ -105,6 +105,8 @@ func (r *room) thin() {
 		return
 	}
 	upTo := state.FirstSeq + (state.LastSeq-state.FirstSeq)/10
+	r.spool.writing.RLock()
+	defer r.spool.writing.RUnlock()
 	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err == nil {
 		r.spool.logger.Warn("the disk is nearly full: the oldest readings are dropped", "frames", upTo-state.FirstSeq+1)
 	}
@@ -128,7 +130,10 @@ func (r *room) empty(ctx context.Context, now bool) error {
 		if c == r.spool.readings.core && state.LastSeq > 0 {
 			upTo := min(r.spool.positions.slowest(), state.LastSeq-1)
 			if upTo >= state.FirstSeq && upTo > r.upTo {
-				if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+				r.spool.writing.RLock()
+				err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+				r.spool.writing.RUnlock()
+				if err != nil {
 					return fmt.Errorf("drop the %s up to %d: %w", c.name, upTo, err)
 				}
 				r.upTo = upTo

@@ -40,6 +40,9 @@ type Options struct {
 	// have accepted is emptied; stored positions of other names are forgotten.
 	// When it is nil, nothing is emptied before its age and nothing forgotten.
 	Followers []string
+	// Paced is the follower of the readings that they do not run away from: while
+	// it is more than 0.15 s behind, each frame waits up to 50 ms for it. "" for none.
+	Paced string
 	// Registerer takes the metrics; Close takes them back. May be nil.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should look at. Default slog.Default.
@@ -69,6 +72,10 @@ type Spool struct {
 	letters   *Log[telemetry.DeadLetter]
 	positions *positions
 	room      *room
+
+	// writing is held for reading by whoever changes what lies on the disk, so
+	// that Snapshot finds it still.
+	writing sync.RWMutex
 
 	followMu  sync.Mutex
 	following map[followerKey]bool

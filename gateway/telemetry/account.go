@@ -180,9 +180,9 @@ type Account struct {
 	Name string
 	Role Role
 
-	// Devices are the devices that it may speak for: names, in which * stands
-	// for any run of characters. A station or a vessel without any speaks for the
-	// device of its own name.
+	// Devices are the devices that it may speak for: names, in which * stands for
+	// any run of characters. A station or a vessel speaks besides for the device of
+	// its own name, and for those whose names go on with a dot: kim-long.pump.
 	Devices []string
 	// Publish and Subscribe are filters of topics that it may use besides those
 	// of its role, with {account} and {device} as levels.
@@ -216,7 +216,9 @@ func (a *Account) Speaks(device string) bool {
 	case RoleAdministrator, RoleAnyone:
 		return true
 	case RoleStation, RoleVessel:
-		if device == a.Name {
+		// What hangs on a station, as devices do on an edge node of Sparkplug, is
+		// named after it.
+		if rest, own := strings.CutPrefix(device, a.Name); own && (rest == "" || rest[0] == '.') {
 			return true
 		}
 	}

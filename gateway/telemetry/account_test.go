@@ -28,6 +28,8 @@ func TestTopicsOfRoles(t *testing.T) {
 	}{
 		{station, true, "telemetry/kim-long/river", true},
 		{station, true, "telemetry/phu-oc/river", false},
+		{station, true, "telemetry/kim-long.pump/river", true},
+		{station, true, "telemetry/kim-long-2/river", false},
 		{station, true, "telemetry/kim-long", false},
 		{station, true, "telemetry/kim-long/river/more", false},
 		{station, true, "telemetry/kim-long/", true}, // an empty kind, set aside later

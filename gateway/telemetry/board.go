@@ -22,58 +22,127 @@ var ErrUnknown = errors.New("no such warning")
 // operators join into one numbered life of a warning. It is not safe for
 // concurrent use.
 //
-// Step and Act compute the next transition without changing the board; once
-// the transition is in the log, Apply changes it.
+// Step, Act, Order and Due compute the next transition without changing the
+// board; once the transition is in the log, Apply changes it.
 type Board struct {
 	warnings map[string]*Transition
 	steps    map[string]int // last step of the engine by warning
 	cleared  []string       // ids in the order of clearing
+	orders   map[scope]*Order
 }
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{warnings: map[string]*Transition{}, steps: map[string]int{}}
+	return &Board{warnings: map[string]*Transition{}, steps: map[string]int{}, orders: map[scope]*Order{}}
+}
+
+// A Conflict says what happened to a warning, or to an order, since an operator
+// looked. It is an ErrConflict.
+type Conflict struct {
+	What   string // as in: warning "kim-long-flood-1"
+	Saw, N int    // the transition that the operator saw, and the newest
+	State  State  // how the warning stands; "" for an order
+	By     string // who brought that about; "" for the rules
+	Did    string // what he did
+	At     time.Time
+}
+
+// Error names who did what meanwhile.
+func (c *Conflict) Error() string {
+	who := c.By
+	if who == "" {
+		who = "the rules"
+	}
+	return fmt.Sprintf("%s is at transition %d, not %d: %s by %s at %s", c.What, c.N, c.Saw, c.Did, who,
+		c.At.In(time.FixedZone("+07", 7*3600)).Format("15:04:05 02/01/2006"))
+}
+
+// Is reports that a Conflict is an ErrConflict.
+func (c *Conflict) Is(target error) bool { return target == ErrConflict }
+
+func (t *Transition) conflict(saw int) *Conflict {
+	c := &Conflict{What: fmt.Sprintf("warning %q", t.ID), Saw: saw, N: t.N, State: t.State, At: t.At, Did: fmt.Sprintf("%s, %s", t.State, t.Severity)}
+	if t.Act != nil {
+		c.By, c.Did = t.Act.By, string(t.Act.Do)
+	}
+	return c
 }
 
 // Step returns the transition that a step of the engine makes, and false when
 // the log has that step already.
 //
 // What an operator did outlives a step: an acknowledged warning stays
-// acknowledged while its severity does not rise, a shelved one stays shelved.
-// A rise in severity is news and makes an acknowledged warning active again. A
-// warning that latches and that nobody has acknowledged is not cleared but
-// returned, until somebody does.
+// acknowledged while its severity does not rise, a shelved one stays shelved,
+// and one that was handed over or marked stays so until it is raised again after
+// it was cleared. A rise in severity is news and makes an acknowledged warning
+// active again. A warning that latches and that nobody has acknowledged is not
+// cleared but returned, until somebody does. What is raised while its device or
+// rule is out of service stands as that, and nobody is told.
 func (b *Board) Step(step Transition) (Transition, bool) {
 	if step.Step <= b.steps[step.ID] {
 		return Transition{}, false
 	}
 	next := step
-	next.Act = nil
+	next.Act, next.Order, next.Chase, next.Only = nil, nil, nil, nil
 	next.N = step.Step
-	before, ok := b.warnings[step.ID]
-	if !ok {
-		return next, true
+	before := b.warnings[step.ID]
+	if before != nil {
+		next.N, next.At = before.N+1, before.after(step.At)
+		next.follow(before)
 	}
-	next.N, next.At = before.N+1, before.after(step.At)
-	if step.State == Cleared {
-		next.AckedBy = before.AckedBy
-		if step.Latch && before.State != Cleared && !before.taken() {
-			next.State = Returned // ISA-18.2: returned to normal, unacknowledged
+	if next.State != Cleared && next.State != Returned {
+		if order := b.outBy(&next.Warning, step.At); order != nil {
+			next.Quiet = before == nil || before.State == Cleared || before.Quiet
+			next.State, next.Expires = OutOfService, order.Until
+		} else {
+			next.Quiet = false
 		}
-		return next, true
 	}
-	rises := step.Severity > before.Severity
+	next.chase(before)
+	return next, true
+}
+
+// follow carries over what outlives a step of the engine.
+func (t *Transition) follow(before *Transition) {
+	if t.State == Cleared {
+		t.AckedBy, t.AssignedTo, t.FalseAlarm, t.Quiet = before.AckedBy, before.AssignedTo, before.FalseAlarm, before.Quiet
+		if t.Latch && before.State != Cleared && before.State != OutOfService && !before.taken() {
+			t.State = Returned // ISA-18.2: returned to normal, unacknowledged
+		}
+		return
+	}
+	if before.State == Cleared {
+		return // it begins anew
+	}
+	t.AssignedTo, t.FalseAlarm, t.Quiet = before.AssignedTo, before.FalseAlarm, before.Quiet
+	rises := t.Severity > before.Severity
 	switch before.State {
-	case Acknowledged:
-		if !rises {
-			next.State, next.AckedBy = Acknowledged, before.AckedBy
+	case Acknowledged, OutOfService:
+		if !rises && before.AckedBy != "" {
+			t.State, t.AckedBy = Acknowledged, before.AckedBy
 		}
 	case Shelved:
-		if before.Expires != nil && step.At.Before(*before.Expires) {
-			next.State, next.Expires, next.AckedBy = Shelved, before.Expires, before.AckedBy
+		if before.Expires != nil && t.At.Before(*before.Expires) {
+			t.State, t.Expires, t.AckedBy = Shelved, before.Expires, before.AckedBy
 		}
 	}
-	return next, true
+}
+
+// chase notes since when nobody has acknowledged a warning that is active, and
+// what was done about that.
+func (t *Transition) chase(before *Transition) {
+	switch {
+	case t.State != Active:
+		t.Chase = nil
+	case before == nil || before.State != Active || before.Chase == nil:
+		t.Chase = &Chase{N: t.N, At: t.At, Since: t.At}
+	case t.Severity > before.Severity:
+		news := *before.Chase
+		news.N, news.At = t.N, t.At
+		t.Chase = &news
+	default:
+		t.Chase = before.Chase
+	}
 }
 
 // taken reports whether somebody has acknowledged the warning as it stands: it
@@ -93,11 +162,14 @@ func (t *Transition) after(at time.Time) time.Time {
 // knowledge, and false when there is nothing to clear.
 func (b *Board) End(id string, at time.Time) (Transition, bool) {
 	before, ok := b.warnings[id]
-	if !ok || before.State == Cleared || before.State == Returned {
+	if !ok || before.State == Cleared || before.State == Returned && !before.Exercise {
 		return Transition{}, false
 	}
 	end := Transition{Warning: before.Warning, Step: b.steps[id] + 1}
 	end.State, end.At, end.Expires = Cleared, at, nil
+	if end.Exercise {
+		end.Latch = false // what was played waits for nobody
+	}
 	return end, true
 }
 
@@ -110,53 +182,100 @@ func (b *Board) Act(act Act) (Transition, error) {
 		return Transition{}, fmt.Errorf("warning %q: %w", act.ID, ErrUnknown)
 	}
 	if act.N != before.N {
-		return Transition{}, fmt.Errorf("warning %q is at transition %d, not %d: %w", act.ID, before.N, act.N, ErrConflict)
+		return Transition{}, before.conflict(act.N)
 	}
 	if act.By == "" {
 		return Transition{}, errors.New("by: who acts is missing")
 	}
+	if err := before.allows(&act); err != nil {
+		return Transition{}, err
+	}
 	next := *before
 	next.N++
 	next.At = before.after(act.At)
-	next.Act = &act
-	if before.State == Cleared && act.Do != Comment {
-		return Transition{}, fmt.Errorf("warning %q is cleared: only a comment can be added", act.ID)
+	next.Act, next.Only = &act, nil
+	if err := next.do(&act); err != nil {
+		return Transition{}, err
 	}
-	if before.State == Returned && act.Do != Ack && act.Do != Comment {
-		return Transition{}, fmt.Errorf("warning %q is over and waits to be acknowledged: only ack and comment are possible", act.ID)
+	next.chase(before)
+	return next, nil
+}
+
+// allows returns why a deed is not possible as the warning stands.
+func (t *Transition) allows(act *Act) error {
+	switch act.Do {
+	case Comment, False, Genuine:
+		return nil // also when all is over
+	case Ack, Shelve, Unshelve, Assign:
+	default:
+		return fmt.Errorf("do: %q is not one of ack, shelve, unshelve, comment, assign, false-alarm, genuine", act.Do)
 	}
+	switch {
+	case t.State == Cleared:
+		return fmt.Errorf("warning %q is cleared: only comment, false-alarm and genuine are possible", t.ID)
+	case t.State == Returned && act.Do != Ack && act.Do != Assign:
+		return fmt.Errorf("warning %q is over and waits to be acknowledged: %s is not possible", t.ID, act.Do)
+	case t.State == OutOfService && act.Do != Assign:
+		return fmt.Errorf("warning %q is out of service: %s is not possible until it is put back", t.ID, act.Do)
+	case act.Do == Unshelve && t.State != Shelved:
+		return fmt.Errorf("warning %q is not shelved", t.ID)
+	}
+	return nil
+}
+
+// do changes the warning as an operator asks.
+func (t *Transition) do(act *Act) error {
 	switch act.Do {
 	case Ack:
-		next.State, next.AckedBy, next.Expires = Acknowledged, act.By, nil
-		if before.State == Returned {
-			next.State = Cleared
+		over := t.State == Returned
+		t.State, t.AckedBy, t.Expires = Acknowledged, act.By, nil
+		if over {
+			t.State = Cleared
 		}
 	case Shelve:
 		if act.Until == nil || !act.Until.After(act.At) {
-			return Transition{}, errors.New("until: the end of shelving, a time to come, is missing")
+			return errors.New("until: the end of shelving, a time to come, is missing")
 		}
-		next.State, next.Expires = Shelved, act.Until
+		t.State, t.Expires = Shelved, act.Until
 	case Unshelve:
-		if before.State != Shelved {
-			return Transition{}, fmt.Errorf("warning %q is not shelved", act.ID)
-		}
-		next.State, next.Expires = Active, nil
-		if before.AckedBy != "" {
-			next.State = Acknowledged
-		}
+		t.standAgain()
 	case Comment:
 		if act.Text == "" {
-			return Transition{}, errors.New("text: the comment is missing")
+			return errors.New("text: the comment is missing")
 		}
-	default:
-		return Transition{}, fmt.Errorf("do: %q is not one of ack, shelve, unshelve, comment", act.Do)
+	case Assign:
+		if act.To == "" {
+			return errors.New("to: the person or agency in charge is missing")
+		}
+		t.AssignedTo = act.To
+	case False:
+		if t.FalseAlarm {
+			return fmt.Errorf("warning %q is marked as a false alarm already", t.ID)
+		}
+		t.FalseAlarm = true
+	case Genuine:
+		if !t.FalseAlarm {
+			return fmt.Errorf("warning %q is not marked as a false alarm", t.ID)
+		}
+		t.FalseAlarm = false
 	}
-	return next, nil
+	return nil
+}
+
+// standAgain ends what kept a warning aside.
+func (t *Transition) standAgain() {
+	t.State, t.Expires = Active, nil
+	if t.AckedBy != "" {
+		t.State = Acknowledged
+	}
 }
 
 // Apply puts a transition of the log on the board. It reports false for one
 // that the board has already, and changes nothing then.
 func (b *Board) Apply(t Transition) bool {
+	if t.Order != nil {
+		return b.applyOrder(t.Order)
+	}
 	before, ok := b.warnings[t.ID]
 	if ok && t.N <= before.N {
 		return false
@@ -188,6 +307,28 @@ func (b *Board) Warning(id string) (Warning, bool) {
 		return Warning{}, false
 	}
 	return t.Warning, true
+}
+
+// Transition returns the newest transition of a warning.
+func (b *Board) Transition(id string) (Transition, bool) {
+	t, ok := b.warnings[id]
+	if !ok {
+		return Transition{}, false
+	}
+	return *t, true
+}
+
+// Lasting returns the newest transitions of the warnings that are not cleared,
+// by id.
+func (b *Board) Lasting() []Transition {
+	var out []Transition
+	for _, t := range b.warnings {
+		if t.State != Cleared {
+			out = append(out, *t)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out
 }
 
 // Warnings returns the warnings as they stand, the gravest first, then the

@@ -199,6 +199,25 @@ func TestReturnedThenRaisedAgainIsANewChain(t *testing.T) {
 	}
 }
 
+// An operator who says that there was nothing ends it for the public; if he was
+// wrong, it begins anew.
+func TestFalseAlarmIsACancel(t *testing.T) {
+	c := NewChronicle()
+	c.Apply(level("kim-long", 1, "2025-10-26 14:00", telemetry.Severe, 3, 2))
+	for n, want := range []string{TypeCancel, "", TypeAlert, TypeCancel} {
+		w := level("kim-long", n+2, "2025-10-26 15:00", telemetry.Severe, 3, 2)
+		w.FalseAlarm = n < 2
+		if n == 3 {
+			w.State = telemetry.OutOfService
+		}
+		b, is := c.Of(w)
+		if is != (want != "") || b.Type != want {
+			t.Errorf("transition %d is %q, want %q", w.N, b.Type, want)
+		}
+		c.Apply(w)
+	}
+}
+
 func TestWhatIsNoMessage(t *testing.T) {
 	c := NewChronicle()
 	for name, change := range map[string]func(*telemetry.Warning){

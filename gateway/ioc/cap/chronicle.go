@@ -40,13 +40,24 @@ func (i *incident) lasts() bool {
 	return len(i.steps) > 0 && i.steps[len(i.steps)-1].typ != TypeCancel
 }
 
+// IsOver reports whether a warning says no more that there is a danger: it is
+// cleared, its device or rule is out of service, or an operator says that there
+// was nothing.
+func IsOver(w *telemetry.Warning) bool {
+	switch w.State {
+	case telemetry.Cleared, telemetry.Returned, telemetry.OutOfService:
+		return true
+	}
+	return w.FalseAlarm
+}
+
 // apply adds a transition. It reports whether it is a message.
 func (i *incident) apply(w *telemetry.Warning) bool {
 	if w.N <= i.n || w.State == telemetry.Pending || w.Shadow {
 		return false
 	}
 	i.n = w.N
-	over := w.State == telemetry.Cleared || w.State == telemetry.Returned
+	over := IsOver(w)
 	switch {
 	case over && !i.lasts():
 		return false
@@ -190,6 +201,39 @@ func (c *Chronicle) Of(w telemetry.Warning) (Bulletin, bool) {
 	for _, b := range chain.bulletins(w.At) {
 		if b.Warning.N == w.N && b.Refresh == 0 {
 			return b, true
+		}
+	}
+	return Bulletin{}, false
+}
+
+// Now returns a transition as it stands: the message that it is, or else the
+// words of one, with those before it as its earlier ones.
+func (c *Chronicle) Now(w telemetry.Warning) Bulletin {
+	if b, is := c.Of(w); is {
+		return b
+	}
+	b := Bulletin{Identifier: identifierOf(&w, 0), Sent: w.At, Type: TypeAlert, Warning: w, Height: w.Severity, incidents: w.ID}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := c.incidents[w.ID]; i != nil {
+		for _, earlier := range i.bulletins(w.At) {
+			b.refers = append(b.refers, reference{earlier.Identifier, earlier.Sent})
+			b.Type, b.before = TypeUpdate, &earlier.Warning
+		}
+	}
+	if IsOver(&w) {
+		b.Type = TypeCancel
+	}
+	return b
+}
+
+// Last returns the newest message of a warning, and false when it has none.
+func (c *Chronicle) Last(id string, now time.Time) (Bulletin, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := c.incidents[id]; i != nil {
+		if chain := i.bulletins(now); len(chain) > 0 {
+			return chain[len(chain)-1], true
 		}
 	}
 	return Bulletin{}, false

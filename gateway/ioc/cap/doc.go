@@ -14,8 +14,9 @@
 //   - Cancel when it is over.
 //
 // What operators do (acknowledge, shelve, comment) is no message: it says
-// nothing about the danger. A warning that returns after its Cancel begins a
-// new chain with an Alert.
+// nothing about the danger. Only when they say that there was none, by marking
+// a false alarm or taking the device out of service, that is a Cancel. A warning
+// that returns after its Cancel begins a new chain with an Alert.
 //
 // The identifier is <id>.<n> of the transition, with .r<i> added for the i-th
 // refresh of it. Update and Cancel refer to every earlier message since the

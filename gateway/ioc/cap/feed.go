@@ -43,6 +43,7 @@ type rendered struct {
 	until   time.Time
 	updated time.Time
 	text    []byte
+	etag    string
 }
 
 // NewFeed makes the feed of a chronicle. title names the gateway.
@@ -58,7 +59,7 @@ func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "the feed cannot be written", http.StatusInternalServerError)
 			return
 		}
-		f.serve(w, r, "application/atom+xml; charset=utf-8", feed.updated, feed.text)
+		f.serve(w, r, "application/atom+xml; charset=utf-8", feed)
 		return
 	}
 	name, isFile := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, feedBase), ".xml")
@@ -72,21 +73,26 @@ func (f *Feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the message cannot be written", http.StatusInternalServerError)
 		return
 	}
-	f.serve(w, r, MediaType+"; charset=utf-8", b.Sent, text)
+	f.serve(w, r, MediaType+"; charset=utf-8", rendered{updated: b.Sent, text: text, etag: tag(text)})
 }
 
-func (f *Feed) serve(w http.ResponseWriter, r *http.Request, media string, modified time.Time, text []byte) {
+// tag is the ETag of a text.
+func tag(text []byte) string {
 	sum := sha256.Sum256(text)
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+func (f *Feed) serve(w http.ResponseWriter, r *http.Request, media string, what rendered) {
 	h := w.Header()
 	h.Set("Content-Type", media)
-	h.Set("ETag", `"`+hex.EncodeToString(sum[:12])+`"`)
+	h.Set("ETag", what.etag)
 	scope := "private"
 	if f.composer.cfg.Feed.Public {
 		scope = "public"
 		h.Set("Access-Control-Allow-Origin", "*") // pages of others may read what is public
 	}
 	h.Set("Cache-Control", fmt.Sprintf("%s, max-age=%d", scope, int(feedMaxAge.Seconds())))
-	http.ServeContent(w, r, "", modified, bytes.NewReader(text))
+	http.ServeContent(w, r, "", what.updated, bytes.NewReader(what.text))
 }
 
 // shows reports whether a message is for those who read the feed.
@@ -166,7 +172,7 @@ func (f *Feed) render() (rendered, error) {
 		return rendered{}, fmt.Errorf("write the feed: %w", err)
 	}
 	text = append(append([]byte(xml.Header), text...), '\n')
-	f.written = rendered{version: version, until: now.Add(feedMaxAge), updated: updated, text: text}
+	f.written = rendered{version: version, until: now.Add(feedMaxAge), updated: updated, text: text, etag: tag(text)}
 	return f.written, nil
 }
 

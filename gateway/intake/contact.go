@@ -1,0 +1,126 @@
+package intake
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"haidang/gateway/telemetry"
+)
+
+// What becomes of readings of devices that are not registered and come by
+// themselves, over MQTT, HTTP or a bridge. What a driver polls is registered by its
+// configuration, and vessels are never registered.
+const (
+	UnknownAccept = "accept" // taken like others (default)
+	UnknownHold   = "hold"   // dead letters "held", to be retried once the device is registered
+	UnknownRefuse = "refuse" // one dead letter for each device since the start; the others are counted
+)
+
+// ValidUnknown reports whether a word is one of those, or empty for the default.
+func ValidUnknown(word string) bool {
+	return word == "" || word == UnknownAccept || word == UnknownHold || word == UnknownRefuse
+}
+
+// MaxContacts bounds the unregistered devices that are remembered.
+const MaxContacts = 10_000
+
+// A Contact is a device that is not registered and was first heard since the
+// start.
+type Contact struct {
+	Device string
+	Source string
+	First  time.Time // of receipt
+	Held   uint64    // readings that were not taken
+}
+
+// A contact is a Contact that counts.
+type contact struct {
+	source string
+	first  time.Time
+	held   atomic.Uint64
+}
+
+// contacts are the devices that came by themselves, by id.
+type contacts struct {
+	byID  sync.Map // of *contact
+	count atomic.Int64
+}
+
+// comesByItself reports whether devices of the source need no configuration.
+func comesByItself(source string) bool {
+	return source == "broker" || source == "influx.write" || strings.HasPrefix(source, "bridge.")
+}
+
+// admit decides about a reading of a device that is not registered, and tells of
+// the first. Without letter a reading that is not admitted is counted only.
+func (in *Intake) admit(source string, r *telemetry.Reading, at time.Time) (admitted, letter bool) {
+	if !comesByItself(source) {
+		return true, false
+	}
+	first := false
+	known, ok := in.contacts.byID.Load(r.Device)
+	if !ok && in.contacts.count.Load() < MaxContacts {
+		known, ok = in.contacts.byID.LoadOrStore(strings.Clone(r.Device), &contact{source: source, first: at})
+		if first = !ok; first {
+			in.contacts.count.Add(1)
+			in.metrics.contacts.Inc()
+			in.opts.Logger.Info("first contact with a device that is not registered", "device", r.Device, "kind", r.Kind, "source", source, "unknown_devices", in.unknownDevices())
+		}
+	}
+	mode := in.unknownDevices()
+	if mode == UnknownAccept {
+		return true, false
+	}
+	if known != nil {
+		known.(*contact).held.Add(1)
+	}
+	if r.Kind == telemetry.KindLink {
+		return false, false
+	}
+	return false, first || mode == UnknownHold
+}
+
+func (in *Intake) unknownDevices() string {
+	if in.opts.Unknown == "" {
+		return UnknownAccept
+	}
+	return in.opts.Unknown
+}
+
+// unadmitted are reason and detail of a reading that is not admitted.
+func (in *Intake) unadmitted(device string) (reason, detail string) {
+	if in.unknownDevices() == UnknownHold {
+		return "held", fmt.Sprintf("device %q is not registered: register it (haidang devices set, or devices.yaml), then retry this", device)
+	}
+	return "unknown_device", fmt.Sprintf("device %q is not registered, and unknown devices are refused; what else it sends is counted only", device)
+}
+
+// ContactOf returns the first contact with a device that is not registered.
+func (in *Intake) ContactOf(device string) (Contact, bool) {
+	c, ok := in.contacts.byID.Load(device)
+	if !ok || in.Known().Devices.Device(device) != nil {
+		return Contact{}, false
+	}
+	return c.(*contact).of(device), true
+}
+
+func (c *contact) of(device string) Contact {
+	return Contact{Device: device, Source: c.source, First: c.first, Held: c.held.Load()}
+}
+
+// Contacts returns the devices that are not registered and came by themselves
+// since the start.
+func (in *Intake) Contacts() []Contact {
+	var out []Contact
+	known := in.Known().Devices
+	in.contacts.byID.Range(func(id, c any) bool {
+		if known.Device(id.(string)) == nil {
+			out = append(out, c.(*contact).of(id.(string)))
+		}
+		return true
+	})
+	return out
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"haidang/gateway/console"
+	"haidang/gateway/telemetry"
+	"haidang/rules"
+)
+
+// lifecycle is what the console tells of warnings beyond how they stand.
+func (g *instance) lifecycle() console.Lifecycle {
+	return console.Lifecycle{
+		Orders:     func() any { return g.centre.Orders() },
+		Withheld:   func() any { return g.evaluator.engine.Withheld() },
+		Order:      g.order,
+		Route:      g.explainRoute,
+		Deliveries: g.deliveries,
+		Reports:    newReporter(g.spool.Warnings(), g.now).of,
+		Drill:      func() any { return g.drill.status() },
+		ActOnDrill: g.actOnDrill,
+	}
+}
+
+// order takes something out of service that there is, or puts it back.
+func (g *instance) order(ctx context.Context, o telemetry.Order) (telemetry.Order, error) {
+	if o.Out && o.Device != "" && !g.isDevice(o.Device) {
+		return o, fmt.Errorf("device: device %q is not registered and was not heard since the start", o.Device)
+	}
+	if o.Out && o.Rule != "" && g.ruleCalled(o.Rule) == nil {
+		return o, fmt.Errorf("rule: there is no rule %q", o.Rule)
+	}
+	return g.centre.Order(ctx, o)
+}
+
+func (g *instance) isDevice(id string) bool {
+	if g.intake.Known().Devices.Device(id) != nil {
+		return true
+	}
+	_, heard := g.intake.HeardOf(id)
+	return heard
+}
+
+// ruleCalled returns a rule in force, or nil.
+func (g *instance) ruleCalled(name string) *rules.Rule {
+	document, _ := g.evaluator.engine.Document()
+	for i := range document.Rules {
+		if document.Rules[i].Name == name {
+			return &document.Rules[i]
+		}
+	}
+	return nil
+}
+
+// deliveries returns the attempts to tell recipients of a warning.
+func (g *instance) deliveries(ctx context.Context, id string) (any, error) {
+	list, err := g.proof.Of(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", console.ErrUnavailable, err)
+	}
+	if _, known := g.centre.Warning(id); !known && len(list) == 0 {
+		return nil, fmt.Errorf("warning %q: %w", id, telemetry.ErrUnknown)
+	}
+	return list, nil
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestMappingVerbs tries payloads, lists mappings and shows one.
+func TestMappingVerbs(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "gateway.yaml")
+	if err := os.WriteFile(name, []byte("mappings:\n  - {use: tasmota}\n  - {name: all, topic: \"tele/#\", device: x, kind: river, values: {level_m: l}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args, payload string
+		code          int
+		want          []string
+	}{
+		{"try --topic tele/a/SENSOR --config " + name, `{"AM2301":{"Temperature":99}}`, exitWell, []string{"# mapping tasmota", "a weather temperature_c=99 at the time of receipt", "device a is not registered", "outside the range"}},
+		{"try --topic tele/a/STATE --config " + name, `{"l":{}}`, exitFailed, []string{"# mapping all", "bad_value", "gives no reading"}},
+		{"try --topic senml/kim-long", `[{"n":"river/level","u":"m","v":3.62}]`, exitWell, []string{"kim-long river level_m=3.62"}},
+		{"try --topic x/y --use shelly", `1`, exitFailed, []string{`topic "x/y" carries no telemetry`, "{device}/events/rpc"}},
+		{"try --topic p/events/rpc --use shelly", `{"params":{"ts":1}}`, exitWell, []string{"passed over"}},
+		{"try --topic x", ``, exitFailed, []string{"the configuration has none"}},
+		{"try", ``, exitUsage, []string{"want --topic"}},
+		{"list --config " + name, ``, exitWell, []string{"tasmota-lwt\ttele/{device}/LWT", "all\ttele/#", "built in: chirpstack"}},
+		{"show ttn", ``, exitWell, []string{"topic: v3/{application}/devices/{id}/up"}},
+		{"show nothing", ``, exitUsage, []string{"is not built in"}},
+	} {
+		var out bytes.Buffer
+		code := execute(context.Background(), environment{stdin: strings.NewReader(c.payload), stdout: &out, stderr: &out}, append([]string{"mapping"}, strings.Fields(c.args)...))
+		if code != c.code {
+			t.Errorf("%s: exit code %d, want %d", c.args, code, c.code)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s: no %q in\n%s", c.args, want, out.String())
+			}
+		}
+	}
+	code, _, stderr := command(t, "check", "--config", name)
+	if code != exitWell || !strings.Contains(stderr, `gateway.yaml:3: mappings[1].topic: topic "tele/#" shares topics with "tele/{device}/SENSOR"`) {
+		t.Error(code, stderr)
+	}
+}
