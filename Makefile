@@ -4,9 +4,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL    := $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod
 FUZZ    ?= 10s
+LOAD    ?= 10
 export CGO_ENABLED ?= 0
 
-.PHONY: help run build test race lint fuzz bench faults faults-ci e2e release clean
+.PHONY: help run build test race lint fuzz bench faults faults-ci load e2e release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +42,9 @@ faults: ## power cuts, full disks, damage, dead neighbours: hours, as root; prin
 
 faults-ci: ## each fault a few times: some minutes, as root for the disks
 	HAIDANG_FAULTS=ci $(GO) test -count=1 -timeout 15m ./gateway/faults
+
+load: ## readings/s and waits of the whole path, LOAD=10 seconds a run, also on a slow disk (strace)
+	HAIDANG_LOAD=$(LOAD) $(GO) test -count=1 -timeout 1h -v -run 'TestLoad' ./gateway/faults
 
 e2e: ## the whole program against mosquitto's clients, gpsd and curl (installs Debian packages)
 	.ci/peers

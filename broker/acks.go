@@ -38,6 +38,7 @@ type pendingAck struct {
 // pending; false means that the connection is closed.
 func (c *connection) expect(p pendingAck) (uint64, bool) {
 	if c.broker.budget.Acquire(c.open, p.bytes) != nil {
+		c.broker.forwarder.forget(p.forward)
 		return 0, false
 	}
 	a := &c.acks
@@ -49,6 +50,7 @@ func (c *connection) expect(p pendingAck) (uint64, bool) {
 		a.mu.Unlock()
 		if !c.awaitRoom() {
 			c.broker.budget.Release(p.bytes)
+			c.broker.forwarder.forget(p.forward)
 			return 0, false
 		}
 	}
@@ -133,6 +135,7 @@ func (a *acks) tailOff(n uint64, b *Broker) {
 // forget gives back what a pending message holds.
 func (b *Broker) forget(p *pendingAck) {
 	b.budget.Release(p.bytes)
+	b.forwarder.forget(p.forward)
 	b.metrics.pending.Add(-1)
 	b.metrics.pendingBytes.Add(-p.bytes)
 	*p = pendingAck{}
@@ -171,7 +174,7 @@ func (c *connection) collect() (more bool, refusal error) {
 		p := &a.ring[a.head%maxPending]
 		a.out = append(a.out, packets.Puback<<4, 2, byte(p.id>>8), byte(p.id))
 		if p.forward != nil {
-			a.forwards = append(a.forwards, p.forward)
+			a.forwards, p.forward = append(a.forwards, p.forward), nil
 		}
 		p.counts.count(p.aside)
 		c.broker.forget(p)

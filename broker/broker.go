@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger 
 		waiting:        make(chan struct{}, maxWaiting),
 		retained:       retention{topics: map[string]kept{}, owned: map[string]int{}, most: cfg.Limits.Retained, mostBytes: int(cfg.Limits.RetainedBytes)},
 		links:          links{carriers: map[string]int{}},
-		forwarder:      forwarder{queue: make(chan *forward, maxForwards)},
+		forwarder:      newForwarder(),
 		connections:    map[*connection]struct{}{},
 		gate:           newGate(),
 		connectTimeout: connectTimeout,
@@ -304,7 +305,7 @@ func (b *Broker) open(conn net.Conn) (*connection, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	// mochi answers the clients beyond MaxClients; beyond that nobody answers.
-	if b.stopping.Load() || len(b.connections) >= b.cfg.MaxClients+64 {
+	if b.stopping.Load() || len(b.connections) >= b.cfg.MaxClients+64 && !b.makeRoom(c) {
 		c.end()
 		b.metrics.drops.WithLabelValues(dropConnections).Inc()
 		return nil, false
@@ -313,6 +314,37 @@ func (b *Broker) open(conn net.Conn) (*connection, bool) {
 	b.goroutines.Add(1)
 	b.metrics.connections.Inc()
 	return c, true
+}
+
+// makeRoom ends the oldest connection that has not said who it is, of the address
+// that has most of them, for a newcomer from an address that has fewer; under the
+// lock. Whoever opens sockets and says nothing shuts out himself alone.
+func (b *Broker) makeRoom(newcomer *connection) bool {
+	silent := map[netip.Addr]int{}
+	for c := range b.connections {
+		if !c.admitted.Load() && c.open.Err() == nil {
+			silent[c.network()]++
+		}
+	}
+	var oldest *connection
+	for c := range b.connections {
+		if c.admitted.Load() || c.open.Err() != nil {
+			continue
+		}
+		most, own := 0, silent[c.network()]
+		if oldest != nil {
+			most = silent[oldest.network()]
+		}
+		if own > most || own == most && c.since.Before(oldest.since) {
+			oldest = c
+		}
+	}
+	if oldest == nil || silent[oldest.network()] <= silent[newcomer.network()]+1 {
+		return false
+	}
+	b.metrics.drops.WithLabelValues(dropConnections).Inc()
+	_ = oldest.Close() // it has no error that matters
+	return true
 }
 
 // ended cleans up behind a connection, however it ended.

@@ -77,8 +77,7 @@ const (
 	maxRoutes       = 1024      // topics that a connection remembers
 	maxInflight     = 1024      // QoS 1 and 2 messages on the way to a client
 	maxQueued       = 1024      // messages queued for a client
-	maxForwards     = 4096      // telemetry messages on the way to subscribers
-	maxForwardBytes = 8 << 20   // their payloads
+	maxForwardBytes = 8 << 20   // of telemetry on its way to subscribers
 	maxRetained     = 10_000    // retained messages of clients
 	maxRetainBytes  = 16 << 20  // their payloads
 	maxLetters      = 16        // dead letters of one message

@@ -41,16 +41,24 @@ type connection struct {
 	session  atomic.Pointer[session] // from CONNACK on
 	verdicts []packets.Code          // of the filters of the SUBSCRIBE at hand
 
-	account *telemetry.Account // from CONNECT on
-	counted bool               // among the connections of the account
-	pace    *pace              // of the account
-	frames  framer
-	parted  atomic.Bool // a DISCONNECT was sent, or another reason to send none
+	since    time.Time
+	admitted atomic.Bool        // the client has said who it is
+	account  *telemetry.Account // from CONNECT on
+	counted  bool               // among the connections of the account
+	pace     *pace              // of the account
+	frames   framer
+	parted   atomic.Bool // a DISCONNECT was sent, or another reason to send none
 
 	// window has a place for each message that an MQTT 5 client takes at a
 	// time (Receive Maximum); nil when it takes as many as we send.
 	window      chan struct{}
 	established chan struct{} // closed when pending messages of the session were sent again
+
+	// Of the way to the client, see awaitTurn:
+	unwritten atomic.Int64  // messages in its queue, about
+	held      atomic.Int32  // who writes waits for the client
+	deaf      atomic.Bool   // was waited for in vain
+	eased     chan struct{} // holds a token when a message was written or acknowledged
 
 	acks    acks
 	pending int // messages that may be unacknowledged, up to maxPending
@@ -58,9 +66,10 @@ type connection struct {
 }
 
 func (b *Broker) newConnection(conn net.Conn) *connection {
-	c := &connection{Conn: conn, broker: b, routes: map[string]*route{}, devices: map[string]struct{}{}, established: make(chan struct{})}
+	c := &connection{Conn: conn, broker: b, since: time.Now(), routes: map[string]*route{}, devices: map[string]struct{}{}, established: make(chan struct{})}
 	c.open, c.end = context.WithCancel(context.Background())
 	c.acks.room = make(chan struct{}, 1)
+	c.eased = make(chan struct{}, 1)
 	return c
 }
 

@@ -93,6 +93,17 @@ func (c *connection) address() netip.Addr {
 	return netip.Addr{}
 }
 
+// network is the address, or the /64 of IPv6, which is one customer.
+func (c *connection) network() netip.Addr {
+	at := c.address()
+	if at.Is6() {
+		if prefix, err := at.WithZone("").Prefix(64); err == nil {
+			return prefix.Addr()
+		}
+	}
+	return at
+}
+
 // greet lets a client in, or answers why not.
 func (h *hooks) greet(c *connection, cl *mqtt.Client, pk packets.Packet) error {
 	account, err := c.admit(pk)
@@ -119,6 +130,7 @@ func (h *hooks) greet(c *connection, cl *mqtt.Client, pk packets.Packet) error {
 		return h.refuseConnect(cl, packets.ErrQuotaExceeded)
 	}
 	c.counted, c.pace = true, pace
+	c.admitted.Store(true)
 	return nil
 }
 

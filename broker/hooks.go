@@ -65,7 +65,12 @@ func (h *hooks) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { retur
 // OnACLCheck allows everything: OnPublish refuses what a client may not publish,
 // because here the QoS that the answer needs is not known, and OnSubscribe what
 // it may not read.
-func (h *hooks) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
+func (h *hooks) OnACLCheck(cl *mqtt.Client, _ string, write bool) bool {
+	if c := connectionOf(cl); c != nil && !write && !cl.Closed() {
+		c.awaitTurn() // a message for the client comes next
+	}
+	return true
+}
 
 // OnConnect asks who the client is, and what it may have.
 func (h *hooks) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
@@ -175,6 +180,7 @@ func (h *hooks) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		}
 	case packets.Puback, packets.Pubcomp:
 		c.windowOpens()
+		c.ease()
 	case packets.Pubrec:
 		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
 			c.windowOpens()
@@ -218,6 +224,8 @@ func (c *connection) windowTakes() {
 	default:
 		return
 	}
+	c.held.Add(1)
+	defer c.held.Add(-1)
 	select {
 	case c.window <- struct{}{}:
 	case <-c.open.Done():
@@ -236,6 +244,7 @@ func (h *hooks) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
+		c.written()
 		if pk.FixedHeader.Qos > 0 {
 			c.windowTakes()
 		}
@@ -333,7 +342,11 @@ func (h *hooks) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 }
 
 // OnPublishDropped counts what a full queue of a subscriber costs.
-func (h *hooks) OnPublishDropped(*mqtt.Client, packets.Packet) {
+func (h *hooks) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
+	if c := connectionOf(cl); c != nil {
+		c.unwritten.Add(-1)
+		h.complain("a subscriber reads too slowly, messages for it are dropped", "client", cl.ID)
+	}
 	h.metrics.drops.WithLabelValues(dropSlowClient).Inc()
 }
 

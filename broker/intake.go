@@ -144,6 +144,9 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 	if len(pk.Payload) > 0 && c.heard(r, pk.TopicName) {
 		f = newForward(c.client.ID, pk, qos)
 	}
+	if !b.forwarder.reserve(c.open, f) {
+		return pk, packets.ErrRejectPacket
+	}
 	switch qos {
 	case 0:
 		b.hand(m, b.settled0(r, f, len(m.letters) > 0))
@@ -156,6 +159,7 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 		b.hand(m, func(err error) { c.settle(n, err) })
 	default:
 		if err := b.exactlyOnce(c, r, m, pk, f); err != nil {
+			b.forwarder.forget(f)
 			return pk, packets.ErrRejectPacket
 		}
 		pk.FixedHeader.Qos = 2
@@ -174,9 +178,11 @@ func (b *Broker) settled0(r *route, f *forward, aside bool) func(error) {
 	}
 	return func(err error) {
 		count(err)
-		if err == nil {
-			b.forward(f)
+		if err != nil {
+			b.forwarder.forget(f)
+			return
 		}
+		b.forward(f)
 	}
 }
 

@@ -49,7 +49,6 @@ func (c *familyCounts) count(aside bool) {
 // Reasons why something was dropped.
 const (
 	dropSlowClient  = "slow_client"    // the queue of a subscriber is full
-	dropForward     = "forward_full"   // telemetry waits for slow subscribers
 	dropRetain      = "retained_full"  // too many retained messages: forwarded, not kept
 	dropPacketIDs   = "packet_ids"     // a subscriber acknowledges nothing
 	dropConnections = "too_many"       // a connection beyond max_clients

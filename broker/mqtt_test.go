@@ -1,11 +1,15 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestInboundIDsDoNotTouchDeliveries(t *testing.T) {
@@ -333,10 +337,44 @@ func TestASubscriberThatDoesNotReadDelaysNoAcknowledgement(t *testing.T) {
 		w.wants(fmt.Sprintf("40 %04x", i+1))
 	}
 	dropped := func() float64 {
-		return h.metric("haidang_broker_drops_total", "reason=slow_client") + h.metric("haidang_broker_drops_total", "reason=forward_full") +
+		return h.metric("haidang_broker_drops_total", "reason=slow_client") +
 			h.metric("haidang_broker_inflight_dropped_total", "")
 	}
 	eventually(t, "drops are counted", func() bool { return dropped() > 0 })
+}
+
+// TestASubscriberThatReadsLosesNothing lets the log settle thousands of messages
+// at once, far more than the queue of a subscriber has room for.
+func TestASubscriberThatReadsLosesNothing(t *testing.T) {
+	const publishers, each = 24, maxPending
+	h := newHouse(t, loopback())
+	for _, qos := range []byte{1, 0} {
+		sub := h.connect(t, hello{id: "s"})
+		sub.subscribe(1, "telemetry/#", qos)
+		h.set(func() { h.hold = true })
+		for i := range publishers {
+			w := h.connect(t, hello{id: fmt.Sprint("p", i)})
+			for n := range each {
+				w.publish(1, uint16(n+1), "telemetry/d/k", `{"a":1}`)
+			}
+		}
+		eventually(t, "all are held", func() bool { return h.holding() >= publishers*each })
+		go h.release()
+		for n := range publishers * each {
+			_ = sub.SetReadDeadline(time.Now().Add(patience))
+			first, body, err := sub.read()
+			if err != nil {
+				t.Fatalf("QoS %d: %d of %d messages came; dropped: %v slow_client, %v inflight", qos, n, publishers*each,
+					h.metric("haidang_broker_drops_total", "reason=slow_client"), h.metric("haidang_broker_inflight_dropped_total", ""))
+			}
+			if first&6 > 0 {
+				at := 2 + binary.BigEndian.Uint16(body)
+				sub.puback(binary.BigEndian.Uint16(body[at:]))
+			}
+		}
+		h.set(func() { h.hold = false })
+		sub.Close()
+	}
 }
 
 func TestTopicAlias(t *testing.T) {
@@ -383,6 +421,45 @@ func TestTooManyConnections(t *testing.T) {
 	serves(65)
 	h.dial(t).wantsEnd()
 	h.counts(t, "haidang_broker_drops_total", "reason=too_many", 1)
+}
+
+// TestWebsocketServesNothingElse asks for a page on the WebSocket listener: the
+// connection must not stay open behind the answer.
+func TestWebsocketServesNothingElse(t *testing.T) {
+	cfg := loopback()
+	cfg.Websocket.Listen = "127.0.0.1:0"
+	h := newHouse(t, cfg)
+	conn, err := net.Dial("tcp", h.WebsocketAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), " 400 ") {
+		t.Fatalf("%q, %v; want 400 and the end", answer, err)
+	}
+}
+
+// TestSilentSocketsShutOutNobodyElse fills the broker from one address with
+// sockets that say nothing.
+func TestSilentSocketsShutOutNobodyElse(t *testing.T) {
+	cfg := loopback()
+	cfg.MaxClients = 8
+	h := newHouse(t, cfg)
+	first := h.connect(t, hello{id: "first"})
+	for range 71 {
+		h.dialFrom(t, 2)
+	}
+	eventually(t, "all are there", func() bool { h.Broker.mu.Lock(); defer h.Broker.mu.Unlock(); return len(h.connections) == 72 })
+	h.dialFrom(t, 2).wantsEnd()
+	for i := range 3 {
+		h.connect(t, hello{id: fmt.Sprint(i)}).ping()
+	}
+	first.ping()
+	h.counts(t, "haidang_broker_drops_total", "reason=too_many", 4)
 }
 
 func TestExpiredSessionsLeaveNoSubscription(t *testing.T) {

@@ -171,8 +171,10 @@ func (c *connection) awaitQuiet() {
 		}
 		full := o.full
 		o.mu.Unlock()
+		c.held.Add(1)
 		select {
 		case <-full:
+			c.held.Add(-1)
 		case <-c.open.Done():
 			return
 		}
@@ -260,6 +262,9 @@ type framer struct {
 	past   bool  // the first packet is
 	kind   byte  // the first byte of the packet at hand
 	reason byte  // of a DISCONNECT that has nothing else; mochi passes over it
+
+	properties propertyScan
+	doubled    bool // a property is there twice in a packet
 }
 
 // read notes bytes and reports whether a packet is too large: the first for
@@ -271,6 +276,10 @@ func (f *framer) read(p []byte, most int64) bool {
 				f.reason = p[0]
 			}
 			n := min(f.left, int64(len(p)))
+			if f.properties.take(p[:n]) {
+				f.doubled, f.lost = true, true
+				return false
+			}
 			f.left -= n
 			p = p[n:]
 			continue
@@ -291,6 +300,7 @@ func (f *framer) read(p []byte, most int64) bool {
 			return true
 		}
 		f.past = true
+		f.properties.begin(f.kind)
 	}
 	return false
 }
@@ -301,6 +311,9 @@ func (c *connection) Read(p []byte) (int, error) {
 	if n > 0 && c.frames.read(p[:n], int64(c.broker.cfg.Limits.PacketBytes)) {
 		c.broker.metrics.limited(limitPacket)
 		return 0, c.end5(packets.ErrPacketTooLarge)
+	}
+	if c.frames.doubled {
+		return 0, c.end5(packets.ErrProtocolViolation) // MQTT 5, 2.2.2.2
 	}
 	return n, err
 }

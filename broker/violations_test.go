@@ -39,6 +39,7 @@ func TestViolations(t *testing.T) {
 		{"a topic alias above the maximum", func(byte) []byte { return packet(0x30, text("x"), []byte{3, 35, 2, 0}) }, 0x94, true},             // [MQTT-3.3.2-9]
 		{"a topic alias that is not known", func(byte) []byte { return packet(0x30, text(""), []byte{3, 35, 0, 9}) }, 0x82, true},              //
 		{"a subscription identifier in PUBLISH", func(byte) []byte { return packet(0x30, text("x"), []byte{2, 11, 1}) }, 0x82, true},           // [MQTT-3.3.4-6]
+		{"a property twice", func(byte) []byte { return packet(0x30, text("x"), []byte{10, 2, 0, 0, 0, 9, 2, 0, 0, 0, 9}) }, 0x82, true},       // 2.2.2.2
 		{"an unknown property", func(byte) []byte { return packet(0x30, text("x"), []byte{2, 0x7f, 0}) }, 0x81, true},                          //
 		{"SUBSCRIBE with wrong flags", func(v byte) []byte { return packet(0x80, []byte{0, 1}, props(v), text("x"), []byte{0}) }, 0x81, false}, // [MQTT-3.8.1-1]
 		{"SUBSCRIBE without filters", func(v byte) []byte { return packet(0x82, []byte{0, 1}, props(v)) }, 0x82, false},                        // [MQTT-3.8.3-2]

@@ -320,6 +320,11 @@ func TestAlertsNameWhatExists(t *testing.T) {
 			if s := r.Labels["severity"]; s != "warning" && s != "critical" || r.Annotations["summary"] == "" || r.Annotations["action"] == "" {
 				t.Errorf("%s: severity %q, annotations %v", r.Alert, s, r.Annotations)
 			}
+			for _, verb := range regexp.MustCompile(`haidang (rules )?([a-z]+)`).FindAllStringSubmatch(r.Annotations["action"], -1) {
+				if !strings.Contains(source, `name: "`+verb[2]+`"`) && verb[2] != "rules" {
+					t.Errorf("%s: there is no verb %q", r.Alert, verb[0])
+				}
+			}
 			for _, metric := range regexp.MustCompile(`haidang_[a-z0-9_]+`).FindAllString(r.Expr, -1) {
 				name := strings.TrimPrefix(metric, "haidang_spool_") // these are put together
 				if !strings.Contains(source, `"`+metric+`"`) && !strings.Contains(source, `"`+name+`"`) {

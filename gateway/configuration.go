@@ -313,9 +313,19 @@ func (c *Configuration) listeners() []listener {
 
 // sharedPorts reports listeners of ours that would take the same port: at the
 // start only one of them would get it.
-func (c *Configuration) sharedPorts() (faults []telemetry.Fault) {
+func (c *Configuration) sharedPorts() []telemetry.Fault {
+	var datagrams []listener
+	for i := range c.AIS {
+		if address, udp := strings.CutPrefix(c.AIS[i].Connect, "udp://"); udp {
+			datagrams = append(datagrams, listener{fmt.Sprintf("ais[%d].connect", i), address})
+		}
+	}
+	return append(shared(c.listeners()), shared(datagrams)...)
+}
+
+func shared(listeners []listener) (faults []telemetry.Fault) {
 	seen := map[string]string{} // key by address
-	for _, l := range c.listeners() {
+	for _, l := range listeners {
 		host, port, _ := net.SplitHostPort(l.address)
 		if port == "0" {
 			continue

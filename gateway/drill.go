@@ -152,8 +152,15 @@ func (g *instance) rehearse(x *exercise, text, name string) error {
 		return fmt.Errorf("scenario: %w", config.Faults(doc.Locate(wrong)))
 	}
 	x.Scenario, x.from = played.Name, outcome.Start
+	plays := map[string]bool{} // others are only silent because nobody plays them
+	for i := range played.Series {
+		plays[played.Series[i].Device] = true
+	}
+	for i := range played.Readings {
+		plays[played.Readings[i].Device] = true
+	}
 	for _, t := range outcome.Transitions {
-		if t.Act == nil && !t.Shadow {
+		if t.Act == nil && !t.Shadow && plays[t.Device] {
 			x.course = append(x.course, t)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,9 +46,8 @@ func TestDrill(t *testing.T) {
 	if out := g.must("drill", "start", file, "--name", "flood", "--speed", "10000", "--why", "diễn tập"); !strings.Contains(out, `exercise "flood" by lan (diễn tập)`) {
 		t.Errorf("haidang drill start: %s", out)
 	}
-	eventually(t, "the flood is over", 10*time.Second, func() bool {
-		got := centre.got()
-		return len(got) > 0 && got[len(got)-1].State == telemetry.Cleared
+	eventually(t, "the flood is over", 30*time.Second, func() bool {
+		return slices.ContainsFunc(centre.got(), func(w telemetry.Warning) bool { return w.State == telemetry.Cleared })
 	})
 	highest := telemetry.NoSeverity
 	for _, w := range centre.got() {

@@ -293,6 +293,7 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 	before, beforeCtx := errgroup.WithContext(beforeCtx)
 	before.Go(func() error { return g.console.Run(beforeCtx) })
 	before.Go(func() error { return g.accounts.Run(beforeCtx) })
+	before.Go(func() error { keepGrowth(beforeCtx); return nil })
 	deliver(beforeCtx, before)
 
 	failed := before.Wait()

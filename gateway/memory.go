@@ -1,17 +1,29 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // gcPercent lets the heap grow to four times what lives before it is collected:
 // at 100 a sixth of the work under load was collecting. boundMemory keeps small
 // machines safe from it.
 const gcPercent = 300
+
+// Without a bound of its own the heap would grow by three times ten thousand
+// connections before it is collected: more than a gigabyte.
+const (
+	maxGrowth     = 192 << 20 // bytes by which the heap may grow between two collections
+	leastPercent  = 50        // however much lives
+	growthPause   = time.Second
+	growthChanges = 20 // percent: smaller changes are not worth stopping the program for
+)
 
 // memoryShare is the part of the machine's or the control group's memory up to
 // which the heap may grow before collecting becomes eager; the rest is for the
@@ -29,6 +41,37 @@ func boundMemory() {
 	}
 	if bytes := memoryBytes(os.ReadFile); bytes > 0 {
 		debug.SetMemoryLimit(int64(float64(bytes) * memoryShare))
+	}
+}
+
+// growthPercent is how far the heap may grow, in percent of what lives.
+func growthPercent(live uint64) int {
+	if live == 0 {
+		return gcPercent
+	}
+	return int(max(leastPercent, min(gcPercent, 100*maxGrowth/live)))
+}
+
+// keepGrowth adapts the collector to what lives until ctx ends, unless GOGC says
+// how it is to be.
+func keepGrowth(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+	percent := gcPercent
+	for wait(ctx, growthPause) {
+		metrics.Read(samples)
+		live := uint64(0)
+		for _, s := range samples {
+			if s.Value.Kind() == metrics.KindUint64 {
+				live += s.Value.Uint64()
+			}
+		}
+		if want := growthPercent(live); want*100 > percent*(100+growthChanges) || want*100 < percent*(100-growthChanges) || want == gcPercent && percent != gcPercent {
+			percent = want
+			debug.SetGCPercent(percent)
+		}
 	}
 }
 

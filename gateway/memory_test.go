@@ -28,3 +28,11 @@ func TestMemoryBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestGrowthPercent(t *testing.T) {
+	for live, want := range map[uint64]int{0: 300, 10 << 20: 300, 64 << 20: 300, 96 << 20: 200, 192 << 20: 100, 400 << 20: 50, 4 << 30: 50} {
+		if got := growthPercent(live); got != want {
+			t.Errorf("%d MiB alive: %d percent, want %d", live>>20, got, want)
+		}
+	}
+}

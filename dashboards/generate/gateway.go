@@ -47,7 +47,7 @@ func (b *builder) gatewayNow() {
 		`SELECT last("memory_bytes") FROM "haidang_gateway" WHERE %s GROUP BY "device"`)
 	add(telemetry.Text{VI: "Đĩa còn trống", EN: "Disk free. On the disk of the embedded store."}, "bytes", levels(step{Color: bad}, at(1<<30, severityColor(telemetry.Moderate)), at(4<<30, good)), nil,
 		`SELECT last("disk_free_bytes") FROM "haidang_gateway" WHERE %s GROUP BY "device"`)
-	add(telemetry.Text{VI: "Bị gạt ra", EN: "Set aside. Payloads and readings that could not be used, since the start; see haidang deadletters."}, "none", levels(step{Color: good}, at(1, severityColor(telemetry.Moderate))), nil,
+	add(telemetry.Text{VI: "Bị gạt ra", EN: "Set aside. Payloads and readings that could not be used, since the start; see haidang deadletter list."}, "none", levels(step{Color: good}, at(1, severityColor(telemetry.Moderate))), nil,
 		`SELECT last("set_aside_total") FROM "haidang_gateway" WHERE %s GROUP BY "device"`)
 }
 

@@ -121,14 +121,17 @@ func parseProfile(file string, text []byte) (*Profile, []telemetry.Fault) {
 	if err := decoder.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		return nil, []telemetry.Fault{telemetry.Faultf(file, "more than one document in the file, expected one profile")}
 	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, yamlFaults(file, err)
+	}
+	if faults := octals(file, &root); len(faults) > 0 {
+		return nil, faults
+	}
 	profile.fill()
 	faults := profile.validate()
 	if len(faults) == 0 {
 		return profile, nil
-	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
-		return nil, yamlFaults(file, err)
 	}
 	for i := range faults {
 		faults[i].Path = fmt.Sprintf("%s:%d: %s", file, lineOf(&root, faults[i].Path), faults[i].Path)
@@ -184,6 +187,19 @@ func inYAML(sentence string) string {
 		return fmt.Sprintf("unknown key %q; known are %s", key, strings.Join(keys, ", "))
 	}
 	return fmt.Sprintf("unknown key %q", key)
+}
+
+// octals finds numbers that begin with 0. To YAML 0500 is 320: another register,
+// and no error.
+func octals(file string, node *yaml.Node) (faults []telemetry.Fault) {
+	if digits := strings.TrimLeft(node.Value, "+-"); node.Kind == yaml.ScalarNode && node.Tag == "!!int" &&
+		len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
+		faults = append(faults, telemetry.Faultf(fmt.Sprintf("%s:%d", file, node.Line), "%s begins with 0, which YAML reads as octal: write it without, or as 0x and hexadecimal", node.Value))
+	}
+	for _, child := range node.Content {
+		faults = append(faults, octals(file, child)...)
+	}
+	return faults
 }
 
 // lineOf finds the line of a path such as registers[3].type; where a part is

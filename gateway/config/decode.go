@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -252,6 +253,9 @@ func number(text string) (float64, error) {
 	return f, err
 }
 
+// octal is a number that means another one than it seems to.
+var octal = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
+
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	want := map[reflect.Kind]string{reflect.String: "a word", reflect.Bool: "true or false", reflect.Float64: "a number"}[v.Kind()]
 	if want == "" {
@@ -259,6 +263,10 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	}
 	text, ok := d.word(n, path, want)
 	if !ok {
+		return
+	}
+	if v.Kind() != reflect.String && octal.MatchString(text) {
+		d.fault(n, path, "%s begins with 0, which YAML reads as octal: write it without, or as 0x and hexadecimal", text)
 		return
 	}
 	var err error

@@ -30,13 +30,13 @@ type mappedDevice struct {
 	Heading  *float64           `json:"heading_deg,omitempty"`
 	Speed    *float64           `json:"speed_kn,omitempty"`
 	Heard    *time.Time         `json:"heard,omitempty"`
-	Text     string             `json:"text,omitempty"` // of its gravest warning
+	Text     telemetry.Text     `json:"text,omitzero"` // of its gravest warning
 	Warnings []mappedWarning    `json:"warnings,omitempty"`
 }
 
 type mappedWarning struct {
-	ID   string `json:"id"`
-	Text string `json:"text"`
+	ID   string         `json:"id"`
+	Text telemetry.Text `json:"text"`
 }
 
 // mapped serves GET /api/v1/map: every device that has a place, as a map draws
@@ -77,9 +77,9 @@ func mapOf(devices []page.DeviceState, warnings []telemetry.Warning, now time.Ti
 			continue
 		}
 		for i, w := range raised[m.ID] {
-			text := page.Pick("vi", w.Message)
-			if text == "" {
-				text = w.Rule
+			text := w.Message
+			if text.VI == "" && text.EN == "" {
+				text.VI, text.EN = w.Rule, w.Rule
 			}
 			if i == 0 {
 				m.Text = text

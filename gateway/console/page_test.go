@@ -66,7 +66,7 @@ func full(d *desk) Sources {
 		}
 		return []SeriesPoint{{float64(q.From.Unix()), 1, 0.5, 2}}, nil
 	}
-	s.Lifecycle.Drill = func() any { return map[string]any{"scenario": hostile, "by": "Lan"} }
+	s.Lifecycle.Drill = func() any { return map[string]any{"scenario": hostile, "by": "Lan", "began": heard} }
 	s.Lifecycle.ActOnDrill = func(context.Context, []byte, string) (any, error) { return nil, nil }
 	s.Lifecycle.Deliveries = func(context.Context, string) (any, error) {
 		return []map[string]any{{"recipient": hostile, "n": 1, "answer": hostile}}, nil
@@ -221,7 +221,7 @@ func TestMap(t *testing.T) {
 	for _, d := range got.Devices {
 		by[d.ID] = d
 	}
-	if d := by["kim-long"]; d.Grave != 4 || d.Boat || d.Silent || d.Lat != 16.45 || d.Text != "Mực nước Kim Long <3,62> m" || len(d.Warnings) != 1 {
+	if d := by["kim-long"]; d.Grave != 4 || d.Boat || d.Silent || d.Lat != 16.45 || d.Text.VI != "Mực nước Kim Long <3,62> m" || len(d.Warnings) != 1 {
 		t.Errorf("%+v", d)
 	}
 	if d := by["mmsi-574000001"]; !d.Boat || d.Grave != 1 || d.Heading == nil || *d.Heading != 90 || d.Name != hostile {

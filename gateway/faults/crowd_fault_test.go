@@ -23,7 +23,15 @@ func (g *box) peakMiB(t *testing.T) int {
 	return peakMiB(t, g.cmd.Process.Pid)
 }
 
-func peakMiB(t *testing.T, pid int) int {
+func peakMiB(t *testing.T, pid int) int { t.Helper(); return statusMiB(t, pid, "VmHWM") }
+
+// residentMiB returns the memory that the process has now.
+func (g *box) residentMiB(t *testing.T) int {
+	t.Helper()
+	return statusMiB(t, g.cmd.Process.Pid, "VmRSS")
+}
+
+func statusMiB(t *testing.T, pid int, key string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -31,11 +39,11 @@ func peakMiB(t *testing.T, pid int) int {
 	}
 	for line := range strings.Lines(string(text)) {
 		var kib int
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+		if _, err := fmt.Sscanf(line, key+": %d kB", &kib); err == nil {
 			return kib >> 10
 		}
 	}
-	t.Fatal("no VmHWM in /proc/<pid>/status")
+	t.Fatalf("no %s in /proc/<pid>/status", key)
 	return 0
 }
 
@@ -181,13 +189,18 @@ func TestNeighbours(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var hostile sync.WaitGroup
 	t.Cleanup(func() { stop(); hostile.Wait() })
+	perIdle := 0 // KiB
 	for _, n := range []struct {
 		fault string
 		begin func()
 	}{
 		{"9a subscriber that never reads", func() { neverReads(t, ctx, tr.mqtt) }},
 		{"9b publisher that reads no acks", func() { neverHears(t, ctx, &hostile, tr.mqtt) }},
-		{"9c 10,000 idle connections", func() { idleOnes(t, ctx, tr.mqtt, idle) }},
+		{"9c 10,000 idle connections", func() {
+			before := tr.residentMiB(t)
+			idleOnes(t, ctx, tr.mqtt, idle)
+			perIdle = (tr.residentMiB(t) - before) << 10 / idle
+		}},
 		{"9d webhook of a byte a second", func() {
 			tr.centre.behave(func(w http.ResponseWriter, r *http.Request, warning telemetry.Warning) bool {
 				w.WriteHeader(http.StatusOK) // with which it has accepted
@@ -230,7 +243,7 @@ func TestNeighbours(t *testing.T) {
 	tr.centre.behave(nil)
 	stop()
 	tr.unload()
-	r := tr.reconcile(row{fault: "9 neighbours, all of them", times: 4})
+	r := tr.reconcile(row{fault: "9 neighbours, all of them", times: 4, remark: fmt.Sprintf("peak %d MiB, %d KiB of memory for an idle connection", tr.peakMiB(t), perIdle)})
 	t.Logf("%+v, peak %d MiB", r, tr.peakMiB(t))
 }
 

@@ -3,7 +3,10 @@
 package faults
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +19,7 @@ func TestPowerCut(t *testing.T) {
 	d := newDisk(t, 1<<30)
 	tr := newTrial(t, filepath.Join(d.dir, "data"), 6, nil)
 	r := row{fault: "2 power cut"}
+	d.control(t)
 	tr.start()
 	tr.load()
 	for range cycles {
@@ -78,4 +82,100 @@ func TestDiskFull(t *testing.T) {
 	}
 	tr.reconcile(r)
 	tr.kill()
+}
+
+// control proves that a cut cuts: a file that is synced stays, one that is not
+// vanishes. Without this a test that loses nothing would prove nothing.
+func (d *disk) control(t *testing.T) {
+	t.Helper()
+	for _, sync := range []bool{true, false} {
+		file, err := os.Create(filepath.Join(d.dir, fmt.Sprint("synced-", sync)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = file.WriteString("words")
+		if sync {
+			err = errors.Join(err, file.Sync())
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.cut()
+	d.remount()
+	if text, err := os.ReadFile(filepath.Join(d.dir, "synced-true")); err != nil || string(text) != "words" {
+		t.Fatalf("after a cut a synced file holds %q, %v", text, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(d.dir, "synced-false")); err == nil && len(text) > 0 {
+		t.Fatalf("after a cut a file that was not synced holds %q: this cut cuts nothing", text)
+	}
+}
+
+// TestDiskFullDropOldest fills the disk while InfluxDB takes nothing and the log
+// drops its oldest: readings go on being acknowledged, what is dropped is told to
+// the follower that lacks it, and the newest are all there: 3 of the issue.
+func TestDiskFullDropOldest(t *testing.T) {
+	times(t, 1, 10)
+	d := newDisk(t, 256<<20)
+	address := freePorts(t, 1)[0]
+	startEngine(t, address)
+	door := newStore(t, address)
+	tr := newTrial(t, filepath.Join(d.dir, "data"), 4, map[string]string{"spool": "{max_bytes: 160MiB, full: drop_oldest}", "influx": door.config(), "ais": "[]", "modbus": ""})
+	tr.counter, tr.vessel = nil, nil
+	for _, p := range tr.publishers {
+		p.pad = strings.Repeat("x", 2000)
+	}
+	tr.start()
+	door.misbehave(status(503, "", ""))
+	tr.load()
+	tr.awaitAcks(10000, 60*time.Second)
+	d.fill(24 << 20) // below the headroom
+	tr.eventually("the oldest go", 20*time.Second, func() bool {
+		return strings.Contains(tr.output.String(), "the oldest readings are dropped")
+	})
+	waited := tr.awaitAcks(2000, 20*time.Second)
+	d.empty()
+	before := make([]int, len(tr.publishers))
+	for i, p := range tr.publishers {
+		p.mu.Lock()
+		before[i] = len(p.times)
+		p.mu.Unlock()
+	}
+	tr.awaitAcks(2000, 20*time.Second)
+	tr.unload()
+	door.misbehave(nil)
+	tr.settled(60 * time.Second)
+	r := row{fault: "3 disk full, drop_oldest", times: 1, acknowledged: tr.acknowledged(), recovery: waited}
+	dropped, _ := tr.metric("haidang_spool_follower_dropped_total", `log="readings"`, `follower="influx"`)
+	if _, letters := tr.try("/api/v1/deadletters?limit=1000"); dropped == 0 || !strings.Contains(letters, `"reason":"gap"`) {
+		t.Errorf("%v frames are counted as dropped; dead letters: %s", dropped, letters)
+	}
+	stored := 0
+	for i, p := range tr.publishers {
+		seen := map[int]bool{}
+		for _, s := range queryOf(t, address, fmt.Sprintf("SELECT n FROM count WHERE device = '%s'", p.device)) {
+			seen[int(s.values[0])] = true
+		}
+		stored += len(seen)
+		for n := before[i]; n < len(p.acked); n++ {
+			if p.acked[n] && !seen[n] {
+				r.lost++
+			}
+		}
+	}
+	r.remark = fmt.Sprintf("%.0f frames dropped and told, %d readings stored; recovery is the wait for 2,000 acks", dropped, stored)
+	if r.lost > 0 {
+		t.Errorf("%d readings that came after the disk had room are lost", r.lost)
+	}
+	results.add(r)
+	tr.kill()
+}
+
+func queryOf(t *testing.T, address, query string) []point {
+	t.Helper()
+	points, err := queryPoints(address, query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return points
 }

@@ -84,6 +84,9 @@ func openEngine(dir string, cfg Config, log *slog.Logger) (_ *engine, err error)
 	if err != nil {
 		return nil, err
 	}
+	if err := makeShards(dir); err != nil {
+		return nil, err
+	}
 	if err := e.openStore(dir, cfg, zlog); err != nil {
 		return nil, err
 	}

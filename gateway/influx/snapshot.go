@@ -119,3 +119,19 @@ func openPart(path string) (part, error) {
 	}
 	return part{content: file, size: at.Size()}, nil
 }
+
+// makeShards makes the folder of each shard that has a write-ahead log only: the
+// engine looks for shards among the data files, and would find it by the next
+// write to it at the earliest.
+func makeShards(dir string) error {
+	logs, err := filepath.Glob(filepath.Join(dir, "wal", Database, policy, "*"))
+	if err != nil {
+		return fmt.Errorf("list the shards of InfluxDB: %w", err)
+	}
+	for _, log := range logs {
+		if err := os.MkdirAll(filepath.Join(dir, "data", Database, policy, filepath.Base(log)), 0o750); err != nil {
+			return fmt.Errorf("make the folder of a shard of InfluxDB: %w", err)
+		}
+	}
+	return nil
+}

@@ -18,8 +18,8 @@ func (in *Intake) check(known *Known, r *telemetry.Reading) (reason, detail stri
 		return "bad_name", fmt.Sprintf("device %q: want at most %d letters, digits and ._:- that begin with a letter or digit", r.Device, telemetry.MaxNameRunes)
 	case !telemetry.ValidName(r.Kind):
 		return "bad_name", fmt.Sprintf("kind %q: want at most %d letters, digits and ._:- that begin with a letter or digit", r.Kind, telemetry.MaxNameRunes)
-	case r.Kind == "warning":
-		return "bad_name", "kind \"warning\" is the gateway's own"
+	case telemetry.OwnKind(r.Kind):
+		return "bad_name", fmt.Sprintf("kind %q is the gateway's own", r.Kind)
 	case len(r.Values) == 0:
 		return "no_values", "a reading has at least one value"
 	case len(r.Values) > telemetry.MaxValues:

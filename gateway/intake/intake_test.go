@@ -215,6 +215,7 @@ func TestSetsAside(t *testing.T) {
 		"long":           {named(long, "river"), "bad_name"},
 		"control record": {named("a", "_tick"), "bad_name"},
 		"warning":        {named("a", "warning"), "bad_name"},
+		"own kind":       {named("a", "haidang_device"), "bad_name"},
 		"empty":          {value(), "no_values"},
 		"NaN":            {value(telemetry.Value{Name: "level_m", Number: math.NaN()}), "not_finite"},
 		"infinite":       {value(telemetry.Value{Name: "level_m", Number: math.Inf(1)}), "not_finite"},

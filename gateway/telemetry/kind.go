@@ -3,6 +3,7 @@ package telemetry
 import (
 	"fmt"
 	"sort"
+	"strings"
 )
 
 // A Kind says what was observed: the InfluxDB measurement and its values.
@@ -71,11 +72,17 @@ func NewCatalogue(kinds []Kind) (*Catalogue, []Fault) {
 	return c, faults
 }
 
+// OwnKind reports whether the gateway itself writes a kind of this name: what
+// comes from devices may not be called so.
+func OwnKind(name string) bool {
+	return name == "warning" || strings.HasPrefix(name, "haidang_")
+}
+
 func (k *Kind) validate() []Fault {
 	var faults []Fault
 	switch {
-	case k.Name == "warning":
-		faults = append(faults, Faultf("name", "kind \"warning\" is reserved: the gateway writes it itself"))
+	case OwnKind(k.Name):
+		faults = append(faults, Faultf("name", "kind %q is reserved: the gateway writes it itself", k.Name))
 	case !ValidName(k.Name):
 		faults = append(faults, Faultf("name", "kind %q is not a name of letters, digits and ._:- that begins with a letter or digit", k.Name))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -136,6 +137,14 @@ type Block struct {
 	Figures []Figure
 }
 
+// figure writes places with the five decimals that make a metre.
+func figure(lang, name string, v float64) string {
+	if name == "lat" || name == "lon" {
+		return decimal(lang, strconv.FormatFloat(v, 'f', 5, 64))
+	}
+	return Number(lang, v)
+}
+
 // Plain reports whether there are numbers without thresholds: their charts are
 // drawn when they are asked for.
 func (b Block) Plain() bool {
@@ -176,7 +185,7 @@ func (k *Known) Blocks(lang string, d *DeviceState) []Block {
 			f := Figure{Kind: kind, Name: name, Title: titled(q), Unit: q.Unit, Quality: latest.Quality[name], Failed: latest.Failed[name]}
 			switch v := v.(type) {
 			case float64:
-				f.Number, f.Text, f.Thresholds = true, Number(lang, v), k.thresholds(d.ID, name, nil)
+				f.Number, f.Text, f.Thresholds = true, figure(lang, name, v), k.thresholds(d.ID, name, nil)
 			default:
 				f.Text = fmt.Sprint(v)
 			}

@@ -71,7 +71,7 @@ type Drill struct {
 	Scenario string    `json:"scenario"`
 	By       string    `json:"by"`
 	Why      string    `json:"why"`
-	Since    time.Time `json:"since"`
+	Began    time.Time `json:"began"`
 }
 
 // Pages renders pages. It is safe for concurrent use.

@@ -233,6 +233,10 @@ func Number(lang string, v float64) string {
 	if text == "-0" {
 		text = "0"
 	}
+	return decimal(lang, text)
+}
+
+func decimal(lang, text string) string {
 	if lang == "vi" {
 		text = strings.Replace(text, ".", ",", 1)
 	}

@@ -33,7 +33,7 @@ const console_ = (() => {
   }
 
   // follow calls changed soon after a warning changed, and at the latest every
-  // minute. An old list must not look like a calm river: where the gateway
+  // 15 s, so that an exercise or a recipient that fails is seen too. An old list must not look like a calm river: where the gateway
   // cannot be reached the page says so.
   function follow(changed) {
     let timer = null;
@@ -51,7 +51,7 @@ const console_ = (() => {
     const events = new EventSource("/api/v1/events");
     for (const name of ["warning", "resync", "open"]) events.addEventListener(name, soon);
     events.addEventListener("error", () => line(false));
-    setInterval(soon, 60000);
+    setInterval(soon, 15000);
     // A browser does not come back by itself after an answer that is no stream.
     setInterval(() => events.readyState === EventSource.CLOSED && location.reload(), 30000);
     return soon;
@@ -67,7 +67,7 @@ const console_ = (() => {
   async function send(method, url, body) {
     const answer = await fetch(url, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
     const said = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw Object.assign(new Error(said.detail ?? answer.statusText), { status: answer.status });
+    if (!answer.ok) throw Object.assign(new Error(said.detail ?? answer.statusText), { status: answer.status, n: said.n });
     return said;
   }
 
@@ -124,8 +124,13 @@ const console_ = (() => {
       const body = { n: Number(warning.dataset.n), by: said.by ?? root.dataset.account, text: said.text };
       if (deed === "shelve") body.until = new Date(Date.now() + Number(said.for) * 1000).toISOString();
       if (deed === "assign") body.to = said.to;
+      const tell = () => send("POST", `/api/v1/warnings/${encodeURIComponent(warning.dataset.id)}/${deed}`, body);
       try {
-        await send("POST", `/api/v1/warnings/${encodeURIComponent(warning.dataset.id)}/${deed}`, body);
+        await tell().catch((error) => {
+          if (deed !== "comment" || error.status !== 409 || !error.n) throw error;
+          body.n = error.n; // a comment is true whatever happened meanwhile
+          return tell();
+        });
       } catch (error) {
         if (error.status === 409) done(); // the page shows what happened meanwhile; a second try goes by that
         throw error;
@@ -172,7 +177,15 @@ const console_ = (() => {
     }
   }
 
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("#drill-end")) return;
+    ask(t("Kết thúc diễn tập", "End the exercise"), [{ name: "why", label: t("Lý do", "Reason"), required: true }], async (said) => {
+      await send("POST", "/api/v1/drill", { do: "end", by: said.by ?? root.dataset.account, why: said.why });
+      location.reload();
+    });
+  });
+
   ages();
-  setInterval(ages, 5000);
+  setInterval(() => ages(), 5000);
   return { t, number, clock, age, ages, line, follow, get, send, ask, act, acts, morph };
 })();

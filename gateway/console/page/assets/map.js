@@ -75,9 +75,11 @@ const map_ = (() => {
   const marks = new Map(), tracks = new Map();
   let fitted = false, drawn = null;
 
+  const said = (both) => t(both?.vi || both?.en, both?.en || both?.vi) || "";
+
   function describe(d) {
     const parts = [d.name];
-    if (d.severity) parts.push(d.text || severities[d.severity]);
+    if (d.severity) parts.push(said(d.text));
     if (d.silent) parts.push(t("mất tín hiệu", "silent"));
     if (d.boat && d.speed_kn !== undefined) parts.push(`${number.format(d.speed_kn)} kn`);
     if (d.heard) parts.push(age((Date.now() - Date.parse(d.heard)) / 1000));
@@ -88,7 +90,7 @@ const map_ = (() => {
     const link = Object.assign(document.createElement("a"), { href: "/devices/" + encodeURIComponent(d.id), textContent: d.name });
     const box = document.createElement("div");
     box.append(link, document.createElement("br"), describe(d));
-    for (const w of d.warnings ?? []) box.append(document.createElement("br"), Object.assign(document.createElement("a"), { href: "/warnings/" + encodeURIComponent(w.id), textContent: w.text }));
+    for (const w of d.warnings ?? []) box.append(document.createElement("br"), Object.assign(document.createElement("a"), { href: "/warnings/" + encodeURIComponent(w.id), textContent: said(w.text) }));
     return box;
   }
 
@@ -106,6 +108,7 @@ const map_ = (() => {
     } catch { /* no history: the mark stays */ }
   }
 
+  let many = false; // an outline around each of thousands would cost half the drawing
   function style(d) {
     const grave = severities[d.severity] ?? "none";
     const moving = d.boat && d.heading_deg !== undefined;
@@ -113,13 +116,13 @@ const map_ = (() => {
     const tint = colour(d.severity ? grave : d.silent ? "mute" : "well");
     return {
       shape, turn: shape === "boat" && moving ? (d.heading_deg * Math.PI) / 180 : 0, fillColor: tint, fillOpacity: shape === "boat" && !moving ? 0.3 : 1,
-      color: shape === "quiet" ? tint : colour("ground"), weight: shape === "quiet" ? 3 : 1.5, radius: d.severity ? 7 + d.severity * 1.5 : d.boat ? 6 : 7,
+      stroke: shape !== "boat" || !many, color: shape === "quiet" ? tint : colour("ground"), weight: shape === "quiet" ? 3 : 1.5, radius: d.severity ? 7 + d.severity * 1.5 : d.boat ? 6 : 7,
     };
   }
 
   function put(d) {
     const old = marks.get(d.id);
-    const look = style(d), key = JSON.stringify(look) + d.text;
+    const look = style(d), key = JSON.stringify(look);
     if (!old) {
       const layer = new Mark([d.lat, d.lon], look);
       const m = { d, layer, key };
@@ -155,6 +158,7 @@ const map_ = (() => {
   async function refresh() {
     const { devices } = await get("/api/v1/map");
     const seen = new Set();
+    many = devices.length > 500;
     devices.sort((a, b) => a.severity - b.severity); // the gravest is drawn last
     for (const d of devices) {
       seen.add(d.id);

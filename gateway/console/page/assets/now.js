@@ -50,7 +50,7 @@
   }
 
   const soon = follow(async () => {
-    await morph("/", ["list"]);
+    await morph("/", ["drill", "list"]);
     const now = active();
     if (sound.checked && [...now].some((id) => !known.has(id))) ring();
     known = now;

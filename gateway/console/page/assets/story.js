@@ -18,7 +18,7 @@
   }
   let n = story().dataset.n;
   const soon = follow(async () => {
-    await morph(location.pathname, ["story", "history", "deliveries"]);
+    await morph(location.pathname, ["drill", "story", "history", "deliveries"]);
     if (story().dataset.n === n) return;
     n = story().dataset.n;
     chart();
