@@ -25,4 +25,11 @@
 //
 // AIS and Modbus acknowledge nothing: there it is counted what was sent and what
 // is stored, and nothing may be there twice.
+//
+// # Load
+//
+// TestLoad and TestLoadBacklog print figures instead (`make load`, HAIDANG_LOAD:
+// seconds of each run); load.txt keeps some. InfluxDB's engine in a second
+// process is this test's own program; a slow disk is strace, which lets each
+// fsync return 5 ms later and stops no other call.
 package faults
