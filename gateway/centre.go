@@ -289,15 +289,6 @@ func (c *centre) endExercises(ctx context.Context, at time.Time) error {
 	return c.Step(ctx, steps)
 }
 
-// lasting returns the warnings that are not cleared, as transitions.
-func (c *centre) lasting() []telemetry.Transition {
-	var out []telemetry.Transition
-	for _, w := range c.Warnings(false) {
-		out = append(out, telemetry.Transition{Warning: w})
-	}
-	return out
-}
-
 // Warnings returns the warnings as they stand; the cleared ones too if all.
 func (c *centre) Warnings(all bool) []telemetry.Warning {
 	c.mu.Lock()

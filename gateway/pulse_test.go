@@ -64,6 +64,7 @@ func TestPulseJump(t *testing.T) {
 				clock.Adopt(intake.Jump{Log: -jump})
 				before := clock.Now()
 				time.Sleep(lookEvery + time.Millisecond)
+				synctest.Wait()
 				if len(log.records) != 1 || log.records[0].Kind != telemetry.KindClock {
 					t.Fatalf("%v after a jump the log has %+v, want one %s", lookEvery, log.records, telemetry.KindClock)
 				}

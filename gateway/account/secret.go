@@ -93,7 +93,7 @@ func parseSealed(text string) (*sealed, error) {
 			return nil, fmt.Errorf("argon2id %q is not v=%d", parts[2], argon2.Version)
 		}
 		if n, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &s.memory, &s.time, &s.lane); n != 3 || err != nil {
-			return nil, fmt.Errorf("argon2id %q is not m=..,t=..,p=..", parts[3])
+			return nil, fmt.Errorf("argon2id %q is not of the form m=65536,t=3,p=1", parts[3])
 		}
 		if s.memory < 8 || s.memory > 256<<10 || s.time < 1 || s.time > 64 || s.lane < 1 || s.lane > 16 {
 			return nil, fmt.Errorf("argon2id %q is not within m=8..262144, t=1..64, p=1..16", parts[3])

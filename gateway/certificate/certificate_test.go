@@ -158,7 +158,8 @@ func TestFilesAreReadAgain(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, ServerKey), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if serial() != second || serial() != second {
+	serial() // asked twice, it is told once
+	if serial() != second {
 		t.Error("a broken key changed the certificate")
 	}
 	if strings.Count(logs.String(), "\n") != 1 || !strings.Contains(logs.String(), ServerKey) {

@@ -23,7 +23,7 @@ func TestLine(t *testing.T) {
 // FuzzLine holds every line to what a reader of line protocol reads back.
 func FuzzLine(f *testing.F) {
 	f.Add("modbus.line-1", "i/o timeout", 1.5)
-	f.Add(`a,b=c d\`, "x\ny\"z\\", -0.0)
+	f.Add(`a,b=c d\`, "x\ny\"z\\", math.Copysign(0, -1))
 	f.Add("", "", 1e300)
 	f.Fuzz(func(t *testing.T, tag, word string, number float64) {
 		text := NewLine(Source, "gw", "gw").Tag("source", tag).Word("problem", word).Number("running", number).AppendTo(nil, time.Unix(1, 0))
