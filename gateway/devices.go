@@ -37,7 +37,7 @@ type deviceState struct {
 	rank     int      // of the gravest
 
 	// Since the start of the gateway.
-	Heard    *time.Time `json:"heard,omitempty"` // of receipt
+	Heard    *time.Time `json:"heard,omitempty"` // of receipt; of a registered device before the start too
 	Source   string     `json:"source,omitempty"`
 	Quality  string     `json:"quality,omitempty"`
 	Readings uint64     `json:"readings"`
@@ -156,11 +156,14 @@ func (g *instance) fill(d *deviceState, h intake.Heard, heard bool, periods []te
 			d.Heard, d.Source, d.Quality, d.Readings = &at, h.Source, h.Quality.String(), h.Count
 		}
 	}
+	if d.Heard == nil && g.heard != nil {
+		d.Heard = g.heard.of(d.ID)
+	}
 	d.State = "measuring"
 	switch {
 	case d.Period != nil:
 		d.State = d.Period.State
-	case d.Heard == nil:
+	case d.Readings == 0:
 		d.State = "unheard"
 	case h.Quality == telemetry.Bad:
 		d.State = "error"
@@ -295,7 +298,7 @@ func (d *deviceState) judgeSilence(now time.Time, up time.Duration, found func(r
 		found(rankSilent, "not heard since the gateway started, %s ago; expected every %s", ago(up), d.Interval)
 	case d.Heard == nil && interval == 0:
 		found(rankSuspect, "not heard since the gateway started, %s ago", ago(up))
-	case d.Heard != nil && interval > 0 && now.Sub(*d.Heard) > patience:
+	case d.Heard != nil && interval > 0 && now.Sub(*d.Heard) > patience && up > patience: // after a start it has its time
 		found(rankSilent, "silent for %s; expected every %s", ago(now.Sub(*d.Heard)), d.Interval)
 	}
 }

@@ -64,6 +64,7 @@ type instance struct {
 	routes     *route.Table // who is
 	files      *world       // what the files say; world has what was changed at run time as well
 	letters    *letterbox   // what was set aside
+	heard      *remembrance
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
 	reloading sync.Mutex
@@ -176,6 +177,9 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	}
 	if g.letters, err = openLetters(g); err != nil {
 		return err
+	}
+	if g.heard, err = openRemembrance(g.cfg.Data); err != nil {
+		g.logger.Warn("ages of devices from before this start are not known", "error", err)
 	}
 	options := intake.Options{
 		Readings: g.spool.Readings(), Letters: g.spool.DeadLetters(),
@@ -327,6 +331,7 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 			group.Go(func() error { g.reloads(ctx, reload); return nil })
 		}
 		close(g.ready)
+		group.Go(func() error { g.keepHeard(ctx); return nil })
 		group.Go(func() error { return newSelfWatch(g).run(ctx) })
 		return beat.Run(ctx)
 	})

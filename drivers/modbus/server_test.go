@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ const (
 	shortCount // fewer registers than were asked for, consistent in itself
 	longCount
 	lyingCount // the byte count does not match the bytes
-	truncated  // half an answer, then silence
+	truncated  // the beginning of an answer, then silence
 	truncatedClose
 	garbageBefore
 	zeroLength
@@ -303,7 +304,7 @@ func (s *server) reply(conn net.Conn, what fault, answer []byte, send func(...[]
 		changed[8] -= 2
 		send(changed)
 	case truncated, truncatedClose:
-		send(answer[:len(answer)-1])
+		send(answer[:1+rand.IntN(len(answer)-1)])
 		return what == truncated || finish(conn, send)
 	case garbageBefore:
 		send([]byte{0xDE, 0xAD, 0xBE, 0xEF, 0x00}, answer)

@@ -252,8 +252,8 @@ func (w *wire) reply(c *wireConn, what fault, at time.Time, request, answer []by
 		changed := slices.Clone(answer)
 		changed[w.random.IntN(len(changed))] ^= 1 << w.random.IntN(8)
 		w.arrive(at, changed)
-	case truncated:
-		w.arrive(at, answer[:len(answer)-1])
+	case truncated: // anywhere: the next one's beginning, or a late one's, may seem to complete it
+		w.arrive(at, answer[:1+w.random.IntN(len(answer)-1)])
 	case garbageBefore:
 		w.arrive(at, []byte{0xDE, 0xAD, request[0], request[1], 0x00})
 		w.arrive(at, answer)
