@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/pflag"
 )
@@ -27,7 +28,7 @@ func checkVerb() verb {
 			if err != nil {
 				return err
 			}
-			for _, f := range w.doc.Locate(append(cfg.inClear(), cfg.oddMappings()...)) {
+			for _, f := range w.doc.Locate(slices.Concat(cfg.inClear(), cfg.oddMappings(), cfg.strays(w))) {
 				fmt.Fprintf(env.stderr, "warning: %s\n", f)
 			}
 			if configuration != "" {

@@ -25,7 +25,7 @@ func (s *scope) call(node *ast.Node, n *ast.CallNode) *file.Error {
 	case "silent", "heard", "inside", "distance_m", "crossed", "dwell", "hour", "weekday", "limit", "percentile", "prev", "age", "nowcast", "vn_aqi":
 	default:
 		if !window {
-			return errorAt(n, "%s is not a function of rules%s", name, suggest(name, functionNames))
+			return errorAt(n, "%s is not a function of rules%s", name, telemetry.DidYouMean(name, functionNames))
 		}
 	}
 	if s.facts {
@@ -236,7 +236,7 @@ func (s *scope) limit(node *ast.Node, n *ast.CallNode) *file.Error {
 	}
 	l, ok := s.set.limits[word.Value]
 	if !ok {
-		return errorAt(word, "there is no limit %q under limits%s", word.Value, suggest(word.Value, sortedKeys(s.set.limits)))
+		return errorAt(word, "there is no limit %q under limits%s", word.Value, telemetry.DidYouMean(word.Value, sortedKeys(s.set.limits)))
 	}
 	s.put(node, "", callLabel("limit", word.Value), func() (*operand, nature.Nature) {
 		o := newOperand()

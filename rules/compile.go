@@ -149,7 +149,7 @@ func (c *builder) rule(from *Rule) *rule {
 			for _, k := range c.set.catalogue.Kinds() {
 				names = append(names, k.Name)
 			}
-			c.fault("on", "kind %q is not in the catalogue%s", r.On, suggest(r.On, names))
+			c.fault("on", "kind %q is not in the catalogue%s", r.On, telemetry.DidYouMean(r.On, names))
 			return r
 		}
 	}

@@ -84,12 +84,3 @@ func TestBrief(t *testing.T) {
 		}
 	}
 }
-
-func TestSuggest(t *testing.T) {
-	names := []string{"level_m", "rain_mm", "rain_1h_mm"}
-	for written, want := range map[string]string{"level_n": ": did you mean level_m?", "elvel_m": ": did you mean level_m?", "rain_h_mm": ": did you mean rain_1h_mm?", "zzz": "", "x": ""} {
-		if got := suggest(written, names); got != want {
-			t.Errorf("%s: %q, want %q", written, got, want)
-		}
-	}
-}

@@ -47,7 +47,7 @@ func (c *builder) inhibition(rules []*rule) []telemetry.Fault {
 			at := fmt.Sprintf("rules[%d].inhibited_by[%d]", i, j)
 			switch by := byName[name]; {
 			case by == nil:
-				faults = append(faults, telemetry.Faultf(at, "there is no rule %q%s", name, suggest(name, names)))
+				faults = append(faults, telemetry.Faultf(at, "there is no rule %q%s", name, telemetry.DidYouMean(name, names)))
 			case by == r:
 				faults = append(faults, telemetry.Faultf(at, "a rule cannot inhibit itself"))
 			default:

@@ -36,7 +36,7 @@ func (c *builder) mute(r *rule) {
 		for j, name := range m.Days {
 			n := slices.Index(dayNames(), name)
 			if n < 0 {
-				c.fault(fmt.Sprintf("%s.days[%d]", at, j), "day %q is not one of %s%s", name, strings.Join(dayNames(), " "), suggest(name, dayNames()))
+				c.fault(fmt.Sprintf("%s.days[%d]", at, j), "day %q is not one of %s%s", name, strings.Join(dayNames(), " "), telemetry.DidYouMean(name, dayNames()))
 				continue
 			}
 			p.days[n] = true

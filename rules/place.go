@@ -8,6 +8,8 @@ import (
 	"github.com/expr-lang/expr/checker/nature"
 	"github.com/expr-lang/expr/file"
 	"github.com/paulmach/orb"
+
+	"haidang/gateway/telemetry"
 )
 
 // A placeRef is a zone that the rules of a plan name: by its own name, or by a
@@ -189,7 +191,7 @@ func (s *scope) placeRef(argument ast.Node) (placeRef, *file.Error) {
 	}
 	z := s.set.zones[word.Value]
 	if z == nil {
-		return placeRef{}, errorAt(word, "there is no zone %q%s", word.Value, suggest(word.Value, sortedKeys(s.set.zones)))
+		return placeRef{}, errorAt(word, "there is no zone %q%s", word.Value, telemetry.DidYouMean(word.Value, sortedKeys(s.set.zones)))
 	}
 	return placeRef{name: z.name, zone: z, fact: -1}, nil
 }

@@ -165,7 +165,7 @@ func (s *scope) builtin(n *ast.BuiltinNode) *file.Error {
 	switch n.Name {
 	case "abs", "ceil", "floor", "round", "len", "lower", "upper", "trim":
 	default:
-		return errorAt(n, "%s is not a function of rules%s", n.Name, suggest(n.Name, functionNames))
+		return errorAt(n, "%s is not a function of rules%s", n.Name, telemetry.DidYouMean(n.Name, functionNames))
 	}
 	if len(n.Arguments) != 1 {
 		return errorAt(n, "%s takes one argument, not %d", n.Name, len(n.Arguments))
@@ -219,7 +219,7 @@ func (s *scope) value(node *ast.Node, n *ast.IdentifierNode) *file.Error {
 	owners := s.set.catalogue.Owners(name)
 	switch len(owners) {
 	case 0:
-		return errorAt(n, "unknown name %s%s", name, suggest(name, s.names()))
+		return errorAt(n, "unknown name %s%s", name, telemetry.DidYouMean(name, s.names()))
 	case 1:
 		return s.foreign(node, owners[0], owners[0].Quantity(name))
 	}
@@ -255,7 +255,7 @@ func (s *scope) member(node *ast.Node, n *ast.MemberNode) *file.Error {
 	}
 	kind := s.set.catalogue.Kind(base.Value)
 	if kind == nil || s.plan.kind == nil {
-		return errorAt(n, "unknown name %s%s", base.Value, suggest(base.Value, s.names()))
+		return errorAt(n, "unknown name %s%s", base.Value, telemetry.DidYouMean(base.Value, s.names()))
 	}
 	q := kind.Quantity(property.Value)
 	if q == nil {
@@ -263,7 +263,7 @@ func (s *scope) member(node *ast.Node, n *ast.MemberNode) *file.Error {
 		for _, q := range kind.Values {
 			names = append(names, q.Name)
 		}
-		return errorAt(property, "kind %s has no value %s%s", kind.Name, property.Value, suggest(property.Value, names))
+		return errorAt(property, "kind %s has no value %s%s", kind.Name, property.Value, telemetry.DidYouMean(property.Value, names))
 	}
 	if kind.Name == s.plan.kind.Name {
 		s.own(node, q)
@@ -320,7 +320,7 @@ func (s *scope) fact(node *ast.Node, property *ast.StringNode) *file.Error {
 	case kindMixed:
 		return errorAt(property, "fact %s is a number at some devices and a word at others", name)
 	case kindOther:
-		s.unknown = append(s.unknown, fmt.Sprintf("no device has the fact %s%s", name, suggest(name, s.set.factNames())))
+		s.unknown = append(s.unknown, fmt.Sprintf("no device has the fact %s%s", name, telemetry.DidYouMean(name, s.set.factNames())))
 	}
 	s.put(node, "device ", name, func() (*operand, nature.Nature) {
 		o := newOperand()

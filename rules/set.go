@@ -215,7 +215,7 @@ func (s *Set) wrongShape(name string, line, either bool) string {
 		z := s.zones[word]
 		switch {
 		case z == nil:
-			return fmt.Sprintf("device %s: its fact %s names the zone %q, which is not there%s", devices[i].ID, fact, word, suggest(word, sortedKeys(s.zones)))
+			return fmt.Sprintf("device %s: its fact %s names the zone %q, which is not there%s", devices[i].ID, fact, word, telemetry.DidYouMean(word, sortedKeys(s.zones)))
 		case !either && line != (len(z.lines) > 0):
 			return fmt.Sprintf("device %s: its fact %s names the zone %q, which is no %s", devices[i].ID, fact, word, map[bool]string{true: "line", false: "area"}[line])
 		}

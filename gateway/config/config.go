@@ -185,48 +185,13 @@ func expand(text string) (string, []string) {
 	return out, missing
 }
 
-// nearest returns the known word that differs least from word, if it is near
-// enough to be meant.
-func nearest(word string, known []string) string {
-	best, bestDistance := "", len(word)/3+2
-	sort.Strings(known)
-	for _, k := range known {
-		if d := distance(word, k); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's edit distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			above := row[j]
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(above+1, row[j-1]+1, diagonal+cost)
-			diagonal = above
-		}
-	}
-	return row[len(b)]
-}
-
 func quoteList(words []string) string {
 	sort.Strings(words)
 	return strings.Join(words, ", ")
 }
 
 func unknownKey(key string, known []string) string {
-	if k := nearest(key, known); k != "" {
+	if k := telemetry.Nearest(key, known); k != "" {
 		return fmt.Sprintf("unknown key %q; did you mean %q?", key, k)
 	}
 	return fmt.Sprintf("unknown key %q; known are %s", key, quoteList(known))

@@ -1,4 +1,4 @@
-package rules
+package telemetry
 
 import (
 	"math"
@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// suggest returns ": did you mean x?" for the name nearest to what was written,
-// or "".
-func suggest(written string, names []string) string {
+// Nearest returns the name that differs least from what was written, if it is
+// near enough to be meant: by a third of its letters at most. Else it is "".
+func Nearest(written string, names []string) string {
 	best, distance := "", math.MaxInt
 	for _, name := range slices.Sorted(slices.Values(names)) {
 		longer := max(utf8.RuneCountInString(written), utf8.RuneCountInString(name))
@@ -16,6 +16,12 @@ func suggest(written string, names []string) string {
 			best, distance = name, d
 		}
 	}
+	return best
+}
+
+// DidYouMean returns ": did you mean x?" for the nearest name, or "".
+func DidYouMean(written string, names []string) string {
+	best := Nearest(written, names)
 	if best == "" {
 		return ""
 	}
