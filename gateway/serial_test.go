@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"haidang/drivers/link/ptytest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -27,25 +29,9 @@ type transmitter struct {
 
 func (w *transmitter) plug(t *testing.T) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
-	}
+	master, device := ptytest.Open(t)
 	w.master = master
-	raw, err := master.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var number int
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		if failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); failed == nil {
-			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	}); err != nil || failed != nil {
-		t.Fatal(err, failed)
-	}
-	if err := os.Symlink(fmt.Sprintf("/dev/pts/%d", number), w.name); err != nil {
+	if err := os.Symlink(device, w.name); err != nil {
 		t.Fatal(err)
 	}
 	w.ended = make(chan struct{})

@@ -5,7 +5,6 @@ package link
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"haidang/drivers/link/ptytest"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,25 +27,8 @@ type pty struct {
 
 func newPty(t testing.TB) *pty {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	raw, err := master.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var number int
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		if failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); failed == nil {
-			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	}); err != nil || failed != nil {
-		t.Fatal(err, failed)
-	}
-	return &pty{File: master, path: fmt.Sprintf("/dev/pts/%d", number)}
+	end, device := ptytest.Open(t)
+	return &pty{File: end, path: device}
 }
 
 func (p *pty) say(t testing.TB, s string) {

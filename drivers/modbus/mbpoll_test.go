@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"haidang/drivers/link/ptytest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +29,7 @@ func TestMbpoll(t *testing.T) {
 	port := address[strings.LastIndexByte(address, ':')+1:]
 	var serving sync.WaitGroup
 	t.Cleanup(serving.Wait) // after the pseudo-terminal is closed
-	far, path := openPty(t)
+	far, path := ptytest.Open(t)
 	near, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0) // else the line hangs up between two masters
 	if err != nil {
 		t.Fatal(err)

@@ -16,35 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"haidang/drivers/link"
+	"haidang/drivers/link/ptytest"
 )
-
-// openPty returns the far side of a serial line and the path of the near one.
-func openPty(t *testing.T) (far *os.File, path string) {
-	t.Helper()
-	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
-	}
-	t.Cleanup(func() { far.Close() })
-	raw, err := far.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	number := 0
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		if failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); failed == nil {
-			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	})
-	if err != nil || failed != nil {
-		t.Fatal(err, failed)
-	}
-	return far, fmt.Sprintf("/dev/pts/%d", number)
-}
 
 // slave answers RTU requests on any stream of bytes.
 func slave(s *server, line io.ReadWriter) {
@@ -71,7 +45,7 @@ func slave(s *server, line io.ReadWriter) {
 // A real serial port (a pseudo-terminal): values, and a port that is unplugged
 // while nobody uses it.
 func TestSerialPort(t *testing.T) {
-	far, path := openPty(t)
+	far, path := ptytest.Open(t)
 	s := &server{}
 	var serving sync.WaitGroup
 	serving.Go(func() { slave(s, far) })
@@ -100,7 +74,7 @@ func TestSerialPort(t *testing.T) {
 
 // Faults on a real serial port.
 func TestSerialFaults(t *testing.T) {
-	far, path := openPty(t)
+	far, path := ptytest.Open(t)
 	var serving sync.WaitGroup
 	w := &wire{random: rand.New(rand.NewPCG(1, 1)), fault: inTurn(right, garbageBefore, silence, right, twice, corrupt, right, truncated)}
 	serving.Go(func() { relay(w, far) })

@@ -5,7 +5,6 @@ package serial
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -13,15 +12,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
+	"haidang/drivers/link/ptytest"
 	"haidang/gateway/telemetry"
 )
 
 // TestPty runs over a pseudo-terminal: the device is unplugged under an idle
 // read and comes back, as the supervisor would see it.
 func TestPty(t *testing.T) {
-	master, path := openPty(t)
+	master, path := ptytest.Open(t)
 	c := wxtConfig()
 	c.Connect, c.Poll, c.Interval = "serial://"+path, "0R0!\r\n", telemetry.Duration(time.Second)
 	s := newShelf()
@@ -54,7 +53,7 @@ func TestPty(t *testing.T) {
 	if err := d.Run(t.Context()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without the device: %v", err)
 	}
-	master, path = openPty(t)
+	master, path = ptytest.Open(t)
 	d.target.Address = path
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { ended <- d.Run(ctx) }()
@@ -66,28 +65,4 @@ func TestPty(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-}
-
-// openPty opens a pseudo-terminal and returns its far side.
-func openPty(t testing.TB) (*os.File, string) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	raw, err := master.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var number int
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		if failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); failed == nil {
-			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	}); err != nil || failed != nil {
-		t.Fatal(err, failed)
-	}
-	return master, fmt.Sprintf("/dev/pts/%d", number)
 }
