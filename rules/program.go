@@ -3,6 +3,7 @@ package rules
 import (
 	"errors"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,23 +143,46 @@ func (s *scope) compile(source string, want nodeKind) (*program, error) {
 	return p, s.build(p, tree.Node, kind)
 }
 
-// explainSyntax tells what is meant where expr's parser stumbles over a duration
-// without quotes: it reads a number with a wrong end.
+// explainSyntax tells what was meant where expr's parser stumbles: over a
+// duration without quotes, which it reads as a number with a wrong end, and over
+// what authors write who know other languages.
 func explainSyntax(err error) error {
 	var located *file.Error
 	if !errors.As(err, &located) {
 		return err
 	}
-	word, ok := strings.CutPrefix(located.Message, "bad number syntax: ")
-	if !ok {
-		return err
-	}
-	if text, wrong := strconv.Unquote(word); wrong == nil {
-		if _, wrong := telemetry.ParseDuration(text); wrong == nil {
-			located.Message = "a duration stands in quotes: " + word
+	if word, ok := strings.CutPrefix(located.Message, "bad number syntax: "); ok {
+		if text, wrong := strconv.Unquote(word); wrong == nil {
+			if _, wrong := telemetry.ParseDuration(text); wrong == nil {
+				located.Message = "a duration stands in quotes: " + word
+			}
 		}
+		return located
+	}
+	m := unexpected.FindStringSubmatch(located.Message)
+	switch {
+	case m == nil:
+	case m[1] == "EOF":
+		located.Message = "the expression ends where something more was expected"
+	default:
+		located.Message = "unexpected " + m[2] + meant[strings.ToLower(m[2])]
 	}
 	return located
+}
+
+// unexpected is how expr's parser tells a token that it cannot use.
+var unexpected = regexp.MustCompile(`^unexpected token (\w+)(?:\("(.*)"\))?$`)
+
+// meant is what authors most often had in mind with what expr cannot read.
+var meant = map[string]string{
+	"=":    ": to compare write ==",
+	"&":    ": write && or and",
+	"and":  ": write and in small letters, or &&",
+	"or":   ": write or in small letters, or ||",
+	"not":  ": write not in small letters, or !",
+	"và":   ": write and",
+	"hoặc": ": write or",
+	",":    ": a decimal number has a point, as 3.5",
 }
 
 func (s *scope) build(p *program, node ast.Node, kind nodeKind) (err error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -38,6 +39,14 @@ var functionNames = []string{
 	"abs", "age", "avg", "ceil", "count", "crossed", "delta", "distance_m", "dwell", "first", "floor", "heard", "hour",
 	"inside", "last", "len", "limit", "lower", "max", "min", "nowcast", "percentile", "prev", "rate", "round", "silent",
 	"stddev", "sum", "trim", "upper", "vn_aqi", "weekday",
+}
+
+// signature is how a function is called, for who wrote its name alone.
+func signature(name string) string {
+	if name == "hour" || name == "weekday" {
+		return name + "()"
+	}
+	return name + "(...)"
 }
 
 // newConfig returns expr's configuration for rules: an empty strict environment
@@ -219,6 +228,9 @@ func (s *scope) value(node *ast.Node, n *ast.IdentifierNode) *file.Error {
 	owners := s.set.catalogue.Owners(name)
 	switch len(owners) {
 	case 0:
+		if slices.Contains(functionNames, name) {
+			return errorAt(n, "%s is a function: write %s", name, signature(name))
+		}
 		return errorAt(n, "unknown name %s%s", name, telemetry.DidYouMean(name, s.names()))
 	case 1:
 		return s.foreign(node, owners[0], owners[0].Quantity(name))
