@@ -2,6 +2,7 @@ package ais
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -105,7 +106,58 @@ func ValidateAll(configs []Config) []telemetry.Fault {
 		}
 		seen[configs[i].Name] = true
 	}
+	return append(faults, circles(configs)...)
+}
+
+// circles reports receivers that forward to each other: a sentence would go
+// round for as long as it has no error.
+func circles(configs []Config) []telemetry.Fault {
+	at := map[string]int{} // receiver by the address where it listens
+	for i := range configs {
+		if t, err := link.Parse(configs[i].connect()); err == nil && t.Scheme == link.UDP {
+			at[here(t.Address)] = i
+		}
+	}
+	var reaches func(i, aim int, seen map[int]bool) bool
+	reaches = func(i, aim int, seen map[int]bool) bool {
+		for _, to := range configs[i].Forward {
+			t, err := link.Parse(to)
+			next, known := at[here(t.Address)]
+			if err != nil || !known || seen[next] {
+				continue
+			}
+			seen[next] = true
+			if next == aim || reaches(next, aim, seen) {
+				return true
+			}
+		}
+		return false
+	}
+	var faults []telemetry.Fault
+	for i := range configs {
+		for j, to := range configs[i].Forward {
+			t, err := link.Parse(to)
+			next, known := at[here(t.Address)]
+			if err == nil && known && next != i && reaches(next, i, map[int]bool{}) {
+				faults = append(faults, telemetry.Faultf(fmt.Sprintf("[%d].forward[%d]", i, j),
+					"forward %q goes to receiver %q, which forwards back to this one: sentences would go round", to, configs[next].Name))
+			}
+		}
+	}
 	return faults
+}
+
+// here makes the ways to write a port of this machine one.
+func here(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	switch host {
+	case "", "0.0.0.0", "::", "127.0.0.1", "::1", "localhost":
+		return ":" + port
+	}
+	return address
 }
 
 func (c *Config) connect() string {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	influxdb2 "github.com/influxdata/influxdb-client-go/v2"
@@ -108,7 +109,10 @@ func (s *Store) openInside() (err error) {
 	}
 	if s.cfg.Listen != Off {
 		if s.listener, err = net.Listen("tcp", s.cfg.Listen); err != nil {
-			return fmt.Errorf("listen for InfluxDB's API: %w", err)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("influx.listen: %s is in use by another program: stop it or choose another port", s.cfg.Listen)
+			}
+			return fmt.Errorf("influx.listen: %w", err)
 		}
 	}
 	if s.engine, err = openEngine(s.dir, s.cfg, s.log); err != nil {

@@ -185,7 +185,7 @@ func TestRefusedLinesNeverBlockTheRest(t *testing.T) {
 			fmt.Fprintf(&text, "river,device=a,site=a level_m= %d\n", 1000+i)
 		default:
 			// Over several shard groups: the engine answers for the first that refuses.
-			fmt.Fprintf(&text, "river,device=a,site=a level_m=%d %d\n", i, 1000+i+(i%4)*1_000_000_000_000_000)
+			fmt.Fprintf(&text, "river,device=a,site=a level_m=%d %d\n", i, 1000+int64(i)+int64(i%4)*1_000_000_000_000_000)
 		}
 	}
 	err = s.Write(t.Context(), text.Bytes())
@@ -304,7 +304,7 @@ func TestOccupiedPort(t *testing.T) {
 	cfg.Listen = taken.Addr().String()
 	dir := t.TempDir()
 	_, err = Open(dir, cfg, prometheus.NewRegistry(), nil)
-	if err == nil || !strings.Contains(err.Error(), cfg.Listen) || !strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), "\n") {
+	if err == nil || !strings.Contains(err.Error(), cfg.Listen) || !strings.Contains(err.Error(), "is in use by another program") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
 	open(t, dir, quiet(), nil) // the folder was not left locked
@@ -434,7 +434,7 @@ func writeForever(dir string) int {
 	for n := from; ; n++ {
 		var text bytes.Buffer
 		for i := range 20 {
-			fmt.Fprintf(&text, "river,device=d%d,site=a n=%d %d\n", i, n, 1_700_000_000_000_000_000+n)
+			fmt.Fprintf(&text, "river,device=d%d,site=a n=%d %d\n", i, n, 1_700_000_000_000_000_000+int64(n))
 		}
 		if err := s.Write(context.Background(), text.Bytes()); err != nil {
 			fmt.Println(err)
