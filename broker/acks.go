@@ -17,7 +17,7 @@ type acks struct {
 	flushing bool   // a goroutine writes acknowledgements
 	refusal  error  // why the one at head may not be acknowledged
 
-	room chan struct{} // holds a token when head has moved
+	room chan struct{} // holds a token when head has moved, or all is written
 
 	// Of the goroutine that writes:
 	out      []byte
@@ -81,7 +81,8 @@ func (c *connection) awaitRoom() bool {
 func (c *connection) drained() bool {
 	for {
 		c.acks.mu.Lock()
-		empty := c.acks.head == c.acks.tail && c.acks.refusal == nil
+		// What is settled may not be written yet: another answer would overtake it.
+		empty := c.acks.head == c.acks.tail && c.acks.refusal == nil && !c.acks.flushing
 		c.acks.mu.Unlock()
 		if empty {
 			return c.open.Err() == nil
@@ -185,13 +186,19 @@ func (c *connection) collect() (more bool, refusal error) {
 			return false, a.refusal // still flushing, so this happens once
 		}
 		a.flushing = false
+		a.wake()
 		return false, nil
 	}
+	a.wake()
+	return true, nil
+}
+
+// wake lets whoever waits look again.
+func (a *acks) wake() {
 	select {
 	case a.room <- struct{}{}:
 	default:
 	}
-	return true, nil
 }
 
 // refuse ends the connection some time after the intake refused a message, so

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -30,12 +31,15 @@ type Broker struct {
 	logger    *slog.Logger
 	metrics   *metrics
 	server    *mqtt.Server
-	local     *mqtt.Client // publishes what this program says
 	listeners []*listener
 
 	budget        *semaphore.Weighted // maxPendingBytes
 	subscriptions atomic.Uint64       // changes with every subscription
-	sequence      atomic.Int64        // of publications
+	audiences     audiences
+	turn          atomic.Uint64 // of the members of shared subscriptions
+	turns         turns         // of connections with the same client id
+	room          room          // of all queues
+	losses        losses
 	sessions      sessions
 	usages        usages
 	pace          *pace         // of all clients; nil: no bound
@@ -43,7 +47,8 @@ type Broker struct {
 	retained      retention
 	links         links
 	forwarder     forwarder
-	mappings      *mapping.Set
+	mappings      atomic.Pointer[mapping.Set]
+	routing       atomic.Uint64 // changes with the mappings
 	sparkplug     *sparkplug.Host
 
 	gate        *gate // of TLS handshakes
@@ -54,7 +59,7 @@ type Broker struct {
 	connections map[*connection]struct{}
 	goroutines  sync.WaitGroup // that serve connections
 	stopping    atomic.Bool
-	complained  atomic.Int64 // Unix time in ns of the last complaint
+	complaints  complaints
 
 	connectTimeout time.Duration
 	refusePause    time.Duration
@@ -74,7 +79,14 @@ func WithTLS(listener, websocket *tls.Config) Option {
 }
 
 // WithMappings makes the broker read the topics of the mappings.
-func WithMappings(s *mapping.Set) Option { return func(b *Broker) { b.mappings = s } }
+func WithMappings(s *mapping.Set) Option { return func(b *Broker) { b.SetMappings(s) } }
+
+// SetMappings makes the broker read topics by other mappings from now on; clients
+// stay connected.
+func (b *Broker) SetMappings(s *mapping.Set) {
+	b.mappings.Store(s)
+	b.routing.Add(1)
+}
 
 // New makes a broker that hands what it receives to intake, and binds its
 // listeners: an address that is in use is an error here. The configuration
@@ -92,11 +104,14 @@ func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger 
 		links:          links{carriers: map[string]int{}},
 		forwarder:      newForwarder(),
 		connections:    map[*connection]struct{}{},
+		turns:          turns{seed: maphash.MakeSeed()},
 		gate:           newGate(),
 		connectTimeout: connectTimeout,
 		refusePause:    refusePause,
 	}
 	b.subscriptions.Store(1)
+	b.room.most = int64(cfg.Limits.QueuesBytes)
+	b.losses.counts = b.metrics.subscriberDrops
 	b.sparkplug = sparkplug.NewHost(cfg.Sparkplug, b.command)
 	b.sessions.count = func(account string, n int) { b.usages.change(account, 0, n) }
 	b.sessions.revoke = b.revoke
@@ -114,13 +129,12 @@ func New(cfg Config, intake telemetry.Intake, reg prometheus.Registerer, logger 
 		// What mochi logs of clients comes with their payloads; what matters of
 		// it is counted or logged here.
 		Logger:                  slog.New(slog.DiscardHandler),
-		ClientNetReadBufferSize: 4 << 10,
+		ClientNetReadBufferSize: 256, // what is read waits in the inbox of the connection
 		// None: while a delivery waits for the window of its client, and when one
 		// cannot be encoded, mochi would leave those before it in the buffer.
 		ClientNetWriteBufferSize: 1,
 		SysTopicResendInterval:   int64(sysInterval / time.Second),
 	})
-	b.local = b.server.NewClient(nil, mqtt.LocalListener, "", true)
 	if err := b.server.AddHook(&hooks{Broker: b}, nil); err != nil {
 		return nil, fmt.Errorf("add hook to the MQTT server: %w", err)
 	}
@@ -137,8 +151,7 @@ func capabilities(cfg *Config) *mqtt.Capabilities {
 	c := mqtt.NewDefaultServerCapabilities()
 	c.MaximumClients = int64(cfg.MaxClients)
 	c.MaximumPacketSize = uint32(cfg.Limits.PacketBytes) // 0 would let five bytes allocate 256 MB
-	c.MaximumClientWritesPending = int32(cfg.Limits.Queue)
-	c.MaximumInflight = uint16(cfg.Limits.Inflight)
+	c.MaximumClientWritesPending = maxSysPending
 	c.ReceiveMaximum = maxPending
 	c.TopicAliasMaximum = 256
 	c.MaximumSessionExpiryInterval = uint32(sessionExpiry / time.Second)
@@ -176,15 +189,12 @@ func (b *Broker) Publish(topic string, payload []byte, retain bool, qos byte) er
 	if topic == "" || strings.ContainsAny(topic, "+#\x00") || len(topic) > 65535 || qos > 2 {
 		return fmt.Errorf("publish on topic %.200q with QoS %d: not a topic without + and # or not a QoS of 0 to 2", topic, qos)
 	}
-	err := b.server.InjectPacket(b.local, packets.Packet{
+	b.spread(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos, Retain: retain},
 		TopicName:   topic,
 		Payload:     payload,
-		PacketID:    uint16(qos), // only has to be there
+		Created:     time.Now().Unix(),
 	})
-	if err != nil {
-		return fmt.Errorf("publish on topic %s: %w", topic, err)
-	}
 	return nil
 }
 
@@ -199,6 +209,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	stop := make(chan struct{})
 	var local sync.WaitGroup
 	local.Go(func() { b.runForwards(stop) })
+	b.tellState(true)
 	failed := make(chan error, len(b.listeners))
 	for _, l := range b.listeners {
 		local.Go(func() { failed <- l.serve() })
@@ -213,6 +224,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.mu.Unlock()
 	b.Close()
 	b.drain()
+	b.tellState(false)
 	b.disconnect()
 	b.goroutines.Wait()
 	close(stop)
@@ -254,6 +266,7 @@ func (b *Broker) disconnect() {
 	var said sync.WaitGroup
 	for _, c := range open {
 		said.Go(func() {
+			c.lastWords()
 			if cl := clients[c]; cl != nil {
 				_ = b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
 			}
@@ -272,18 +285,26 @@ func (b *Broker) serve(key string, conn net.Conn) {
 	}
 	defer b.goroutines.Done()
 	defer b.ended(c)
+	defer c.leaveTurn()
 	defer func() {
 		if p := recover(); p != nil {
 			b.panicked(c.client, "serve client", p)
+			if c.client != nil {
+				c.takeTurn(c.client.ID)
+			}
 			b.leave(c)
 			b.metrics.disconnects.WithLabelValues("panic").Inc()
 		}
 	}()
 	_ = conn.SetDeadline(time.Now().Add(b.connectTimeout))
 	err := b.server.EstablishConnection(key, c)
+	if c.client == nil && errors.Is(err, packets.ErrServerBusy) { // the MQTT server has answered
+		b.metrics.limited(limitTotalConns)
+	}
 	reason, cause := c.endReason(err)
 	c.part(err)
 	b.metrics.disconnects.WithLabelValues(reason).Inc()
+	b.tellEnd(c, reason, cause)
 	b.unlink(c, cause)
 }
 
@@ -351,6 +372,9 @@ func (b *Broker) makeRoom(newcomer *connection) bool {
 func (b *Broker) ended(c *connection) {
 	c.part(nil)
 	c.abandon()
+	if s := c.session.Load(); s != nil {
+		s.queue.detach(c)
+	}
 	if c.counted {
 		b.usages.change(c.account.Name, -1, 0)
 	}
@@ -372,7 +396,7 @@ func (b *Broker) leave(c *connection) {
 		cl.ClearInflights()
 		b.server.UnsubscribeClient(cl)
 		b.server.Clients.Delete(cl.ID)
-		b.sessions.end(cl.ID, s)
+		b.sessions.end(cl.ID, s, nil)
 	}
 }
 
@@ -414,10 +438,53 @@ func (b *Broker) unlink(c *connection, cause error) {
 	b.intake.Accept(sourceName, gone, nil)
 }
 
-// complain logs a warning, at most one in ten seconds: all are counted.
+// complaints are what was last logged of each kind, so that nobody hides what he
+// does behind something else.
+type complaints struct {
+	mu     sync.Mutex
+	byText map[string]*complaint
+}
+
+type complaint struct {
+	at     time.Time
+	silent int // not logged since
+}
+
+// complain logs a warning, of each text at most one in ten seconds, with how many
+// there were besides: all are counted.
 func (b *Broker) complain(text string, args ...any) {
-	now, last := time.Now().UnixNano(), b.complained.Load()
-	if now-last >= int64(10*time.Second) && b.complained.CompareAndSwap(last, now) {
-		b.logger.Warn(text, args...)
+	now, all := time.Now(), &b.complaints
+	all.mu.Lock()
+	last := all.byText[text]
+	if last == nil {
+		last = &complaint{}
+		if all.byText == nil {
+			all.byText = map[string]*complaint{}
+		}
+		all.byText[text] = last
 	}
+	if now.Sub(last.at) < 10*time.Second {
+		last.silent++
+		all.mu.Unlock()
+		return
+	}
+	silent := last.silent
+	last.at, last.silent = now, 0
+	all.mu.Unlock()
+	if silent > 0 {
+		args = append(args, "not_logged", silent)
+	}
+	b.logger.Warn(text, args...)
+}
+
+// tellEnd logs an end of which the client is to blame.
+func (b *Broker) tellEnd(c *connection, reason string, cause error) {
+	if reason != "protocol" && reason != "packet_too_large" && reason != "rate" {
+		return
+	}
+	client := ""
+	if c.client != nil {
+		client = c.client.ID
+	}
+	b.complain("a client is disconnected for what it did", "reason", reason, "client", client, "address", c.address(), "error", cause)
 }

@@ -76,7 +76,10 @@ const (
 	maxDevices      = 1024      // devices of a connection whose link is followed
 	maxRoutes       = 1024      // topics that a connection remembers
 	maxInflight     = 1024      // QoS 1 and 2 messages on the way to a client
-	maxQueued       = 1024      // messages queued for a client
+	maxQueued       = 10_000    // messages that wait for a client
+	maxQueueBytes   = 8 << 20   // of what a session is owed
+	maxQueuesBytes  = 64 << 20  // of what all are
+	maxSysPending   = 64        // figures of $SYS on the way to a client
 	maxForwardBytes = 8 << 20   // of telemetry on its way to subscribers
 	maxRetained     = 10_000    // retained messages of clients
 	maxRetainBytes  = 16 << 20  // their payloads

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,28 +38,30 @@ type connection struct {
 	topic    string // the last topic and its route
 	last     *route
 	routes   map[string]*route
+	routing  uint64                  // of the mappings that they were found with
 	devices  map[string]struct{}     // whose link this connection carries
 	session  atomic.Pointer[session] // from CONNACK on
+	asking   bool                    // SUBSCRIBE is being answered
 	verdicts []packets.Code          // of the filters of the SUBSCRIBE at hand
+	existed  []bool                  // which of them there were before
+	granted  packets.Subscriptions   // whose retained messages are to be sent
+	will     packets.Properties      // of the will; mochi keeps some of them
 
+	turn     *sync.Mutex // that is held, see turns
 	since    time.Time
 	admitted atomic.Bool        // the client has said who it is
 	account  *telemetry.Account // from CONNECT on
 	counted  bool               // among the connections of the account
 	pace     *pace              // of the account
+	in       inbox
 	frames   framer
 	parted   atomic.Bool // a DISCONNECT was sent, or another reason to send none
 
-	// window has a place for each message that an MQTT 5 client takes at a
-	// time (Receive Maximum); nil when it takes as many as we send.
-	window      chan struct{}
-	established chan struct{} // closed when pending messages of the session were sent again
+	window int // messages that the client takes at a time, unacknowledged
 
 	// Of the way to the client, see awaitTurn:
-	unwritten atomic.Int64  // messages in its queue, about
-	held      atomic.Int32  // who writes waits for the client
-	deaf      atomic.Bool   // was waited for in vain
-	eased     chan struct{} // holds a token when a message was written or acknowledged
+	deaf  atomic.Bool   // was waited for in vain
+	eased chan struct{} // holds a token when a message was written or acknowledged
 
 	acks    acks
 	pending int // messages that may be unacknowledged, up to maxPending
@@ -66,7 +69,7 @@ type connection struct {
 }
 
 func (b *Broker) newConnection(conn net.Conn) *connection {
-	c := &connection{Conn: conn, broker: b, since: time.Now(), routes: map[string]*route{}, devices: map[string]struct{}{}, established: make(chan struct{})}
+	c := &connection{Conn: conn, broker: b, since: time.Now(), routes: map[string]*route{}, devices: map[string]struct{}{}}
 	c.open, c.end = context.WithCancel(context.Background())
 	c.acks.room = make(chan struct{}, 1)
 	c.eased = make(chan struct{}, 1)
@@ -100,30 +103,52 @@ func (c *connection) drop(code packets.Code) {
 
 // route returns what the topic is, remembering up to maxRoutes of them.
 func (c *connection) route(topic string) *route {
+	c.checkRoutes()
 	if c.last != nil && c.topic == topic {
 		return c.last
 	}
 	r := c.routes[topic]
 	if r == nil {
+		topic = strings.Clone(topic) // a view of its packet
 		r = c.broker.route(topic)
+		r.topic = topic
 		r.counts = c.broker.metrics.families[r.family]
 		r.deep = c.broker.deep(topic)
 		r.denied = !c.account.MayPublish(topic) || r.device != "" && !c.account.Speaks(r.device)
+		r.quick = r.format != "" && r.fault == nil && !r.own && !r.deep && !r.denied
 		if len(c.routes) < maxRoutes {
 			c.routes[topic] = r
 		}
 	}
-	c.topic, c.last = topic, r
+	c.topic, c.last = r.topic, r
 	return r
+}
+
+// checkRoutes forgets routes that were found with other mappings.
+func (c *connection) checkRoutes() {
+	if now := c.broker.routing.Load(); c.routing != now {
+		c.routing, c.topic, c.last = now, "", nil
+		clear(c.routes)
+	}
 }
 
 // heard reports whether somebody subscribes to the topic of the route.
 func (c *connection) heard(r *route, topic string) bool {
 	if now := c.broker.subscriptions.Load(); r.asked != now {
-		s := c.broker.server.Topics.Subscribers(topic)
-		r.asked, r.heard = now, len(s.Subscriptions)+len(s.Shared) > 0
+		r.asked, r.heard = now, !c.broker.audience(topic).empty()
 	}
 	return r.heard
+}
+
+// isRefusal reports whether a reason is one of a CONNECT that is understood and not
+// accepted.
+func isRefusal(code packets.Code) bool {
+	switch code.Code {
+	case packets.ErrNotAuthorized.Code, packets.ErrBadUsernameOrPassword.Code, packets.ErrServerBusy.Code, packets.ErrQuotaExceeded.Code,
+		packets.ErrConnectionRateExceeded.Code, packets.ErrBadAuthenticationMethod.Code:
+		return true
+	}
+	return false
 }
 
 // endReason tells in one word and in a sentence why a connection ended.
@@ -157,6 +182,8 @@ func (c *connection) endReason(err error) (string, error) {
 		return "keepalive", errors.New("nothing was heard for one and a half times the keep alive")
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF):
 		return "lost", errors.New("the connection was lost")
+	case errors.As(err, &code) && !c.admitted.Load() && isRefusal(code):
+		return "not_let_in", code
 	case errors.As(err, &code):
 		return "protocol", code
 	}

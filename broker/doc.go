@@ -8,11 +8,12 @@
 //
 //	telemetry/{device}/{kind}   a JSON object, or an array of objects
 //	influx/{device}             InfluxDB line protocol, many lines
-//	senml/{device}              SenML JSON, see package senml
-//	spBv1.0/{group}/...         Sparkplug B, see package sparkplug; no commands, no STATE
+//	senml/{device}              SenML in JSON or CBOR, see package senml
+//	spBv1.0/{group}/...         Sparkplug B, see package sparkplug; no commands
 //	(mapped topics)             as Config.Topics and the mappings say, see package mapping
 //	commands/{account}/#        for a device, which alone may read it
-//	warnings/#, $SYS/#          written by this program alone
+//	warnings/#, $SYS/#          written by this program alone, as are spBv1.0/STATE/{host}
+//	                            and STATE/{host} of its own name as a Sparkplug host
 //
 // A client that publishes there is refused: in MQTT 5 with reason 0x87; before,
 // the connection ends for a topic under warnings, and a publish on $SYS is
@@ -50,8 +51,9 @@
 // they connect again [MQTT-4.4.0-1].
 //
 // Telemetry is forwarded to subscribers once it is on disk, when there are
-// any; a subscriber that is too slow misses messages, which is counted. It is
-// never retained, whatever its retain flag says: the last values are in the
+// any. What a subscriber is owed waits in the queue of its session, while it reads
+// slowly and while it is away; what does not fit is dropped and counted for its
+// account. Telemetry is never retained, whatever its retain flag says: the last values are in the
 // log and in InfluxDB. A retained telemetry message without payload is
 // acknowledged and means nothing.
 //

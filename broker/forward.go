@@ -4,14 +4,12 @@ import (
 	"context"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
 const (
-	forwardBytes = 512                   // what a message on its way takes besides topic and payload
+	forwardBytes = 512                   // what a message on its way takes at least
 	writerTime   = 20 * time.Millisecond // for the goroutine that writes to a subscriber to get a turn
 	ackTime      = 5 * time.Millisecond  // for a subscriber to acknowledge
 	ackPatience  = 250_000               // us in each second that subscribers may be waited for in all
@@ -19,21 +17,12 @@ const (
 
 // A forward is a telemetry message on its way to subscribers.
 type forward struct {
-	origin string // client id of the publisher, for No Local [MQTT-3.8.3-3]
-	bytes  int64  // of the forwarder's room
-	packet packets.Packet
+	*publication
+	bytes int64 // of the forwarder's room
 }
 
-func newForward(origin string, pk packets.Packet, qos byte) *forward {
-	f := &forward{origin: origin, bytes: min(int64(len(pk.TopicName)+len(pk.Payload))+forwardBytes, maxForwardBytes), packet: packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos},
-		TopicName:   pk.TopicName,
-		Payload:     pk.Payload,
-		PacketID:    uint16(qos), // only has to be there
-		Properties:  pk.Properties,
-	}}
-	f.packet.Properties.TopicAlias, f.packet.Properties.TopicAliasFlag = 0, false
-	return f
+func newForward(p *publication) *forward {
+	return &forward{publication: p, bytes: min(max(p.bytes, forwardBytes), maxForwardBytes)}
 }
 
 // forwarder hands telemetry to subscribers, apart from acknowledging it. A
@@ -74,28 +63,24 @@ func (b *Broker) forward(f *forward) { b.forwarder.queue <- f }
 
 // runForwards hands messages to subscribers until stop is closed.
 func (b *Broker) runForwards(stop <-chan struct{}) {
-	local := b.server.NewClient(nil, mqtt.LocalListener, "", true)
 	for {
 		select {
 		case <-stop:
 			return
 		case f := <-b.forwarder.queue:
-			b.inject(local, f)
+			b.pass(f)
 		}
 	}
 }
 
-func (b *Broker) inject(local *mqtt.Client, f *forward) {
+func (b *Broker) pass(f *forward) {
 	defer func() {
 		if p := recover(); p != nil {
 			b.panicked(nil, "forward telemetry", p)
 		}
 	}()
 	defer b.forwarder.forget(f)
-	local.ID = f.origin
-	if err := b.server.InjectPacket(local, f.packet); err != nil {
-		b.complain("telemetry not forwarded to subscribers", "topic", f.packet.TopicName, "error", err)
-	}
+	b.broadcast(f.publication)
 }
 
 // awaitTurn is called before a message is queued for a subscriber. It waits while
@@ -103,13 +88,16 @@ func (b *Broker) inject(local *mqtt.Client, f *forward) {
 // goroutine that writes would get too few, and a subscriber that keeps up would
 // lose messages. For clients that read or acknowledge slowly it waits a quarter of
 // the time at most, of all together, and for one that does neither not again.
-func (c *connection) awaitTurn() {
-	c.unwritten.Add(1)
-	for idle := 0; c.crowded() && !c.deaf.Load(); {
+func (b *Broker) awaitTurn(q *queue) {
+	for idle := 0; idle < 5; {
+		c, slow := q.crowded()
+		if c == nil || c.deaf.Load() {
+			return
+		}
+		slow = slow || c.out.stuck()
 		begun, turn := time.Now(), writerTime
-		slow := c.held.Load() > 0 || c.unwritten.Load() < int64(c.broker.cfg.Limits.Queue)*3/4
 		if slow {
-			if turn = ackTime; c.broker.forwarder.patience.TokensAt(begun) < float64(turn.Microseconds()) {
+			if turn = ackTime; b.forwarder.patience.TokensAt(begun) < float64(turn.Microseconds()) {
 				return
 			}
 		}
@@ -119,41 +107,24 @@ func (c *connection) awaitTurn() {
 		case <-c.eased:
 			moved = true
 		case <-c.open.Done():
+			idle = 5
 		case <-timer.C:
 			idle++
 		}
 		timer.Stop()
 		if slow {
 			now := time.Now()
-			c.broker.forwarder.patience.ReserveN(now, min(int(now.Sub(begun).Microseconds()), ackPatience))
+			b.forwarder.patience.ReserveN(now, min(int(now.Sub(begun).Microseconds()), ackPatience))
 			c.deaf.Store(!moved)
-		}
-		if idle == 5 || c.open.Err() != nil {
-			c.unwritten.Store(0) // what was dropped on the way here was counted as well
-			return
 		}
 	}
 }
 
-// crowded reports whether a subscriber has little room left.
-func (c *connection) crowded() bool {
-	limits := &c.broker.cfg.Limits
-	return c.unwritten.Load() >= int64(limits.Queue)*3/4 || c.client.State.Inflight.Len() >= limits.Inflight*3/4
-}
-
-// ease notes that a message was written, or acknowledged, or dropped.
+// ease notes that messages were written or acknowledged.
 func (c *connection) ease() {
 	c.deaf.Store(false)
 	select {
 	case c.eased <- struct{}{}:
 	default:
 	}
-}
-
-// written notes that a message has left the queue of the subscriber.
-func (c *connection) written() {
-	if c.unwritten.Add(-1) < 0 {
-		c.unwritten.Store(0)
-	}
-	c.ease()
 }

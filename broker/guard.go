@@ -93,16 +93,8 @@ func (c *connection) address() netip.Addr {
 	return netip.Addr{}
 }
 
-// network is the address, or the /64 of IPv6, which is one customer.
-func (c *connection) network() netip.Addr {
-	at := c.address()
-	if at.Is6() {
-		if prefix, err := at.WithZone("").Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return at
-}
+// network is the address, or the /64 of IPv6.
+func (c *connection) network() netip.Addr { return networkOf(c.RemoteAddr()) }
 
 // greet lets a client in, or answers why not.
 func (h *hooks) greet(c *connection, cl *mqtt.Client, pk packets.Packet) error {
@@ -119,11 +111,20 @@ func (h *hooks) greet(c *connection, cl *mqtt.Client, pk packets.Packet) error {
 			return h.refuseConnect(cl, code)
 		}
 	}
+	c.takeTurn(cl.ID)
 	old, known := h.server.Clients.Get(cl.ID)
 	if !known && h.server.Clients.Len() >= 2*h.cfg.MaxClients {
 		return h.refuseConnect(cl, packets.ErrServerBusy)
 	}
-	pace, over := h.usages.connect(account, known && !old.Closed(), known)
+	takeover := known && !old.Closed()
+	if known && old.Properties.ProtocolVersion == 5 && old.Properties.Props.SessionExpiryInterval == 0 && !pk.Connect.Clean {
+		// Its session ends with the connection (3.1.2.11.2), which ends here; mochi
+		// would hand it on.
+		_ = h.server.DisconnectClient(old, packets.ErrSessionTakenOver) // it is the reason, not a failure
+		h.leave(connectionOf(old))
+		known = false
+	}
+	pace, over := h.usages.connect(account, takeover, known)
 	if over != "" {
 		h.metrics.limited(over)
 		h.complain("an account has too many "+over, "account", account.Name, "address", c.address())
@@ -237,9 +238,11 @@ func (h *hooks) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	}
 	filters := make(packets.Subscriptions, len(pk.Filters))
 	c.verdicts = make([]packets.Code, len(filters))
+	c.asking, c.existed = true, make([]bool, len(filters))
 	adding := 0
 	for i, sub := range pk.Filters {
 		filters[i] = sub
+		_, c.existed[i] = cl.State.Subscriptions.Get(sub.Filter)
 		c.verdicts[i] = h.judge(c, cl, sub.Filter, adding)
 		if c.verdicts[i] != packets.CodeSuccess {
 			filters[i].Filter = impossible
@@ -265,16 +268,27 @@ func (c *connection) verdict(pk *packets.Packet) {
 }
 
 // revoke ends a session whose account was removed or changed: the connection,
-// its will, its subscriptions and what was queued.
-func (b *Broker) revoke(id string, s *session) {
+// its will, its subscriptions and what was queued. When the account only has a new
+// secret, subscriptions and queue wait for the client that comes with it.
+func (b *Broker) revoke(id string, s *session, cause error) {
 	if !b.enter() {
 		return
 	}
 	defer b.goroutines.Done()
-	s.revoked.Store(true)
+	rotated, kept := errors.AsType[*telemetry.Rotated](cause)
+	if kept {
+		b.sessions.goOn(id, s, rotated.Next.Life)
+	} else {
+		s.revoked.Store(true)
+	}
+	lock := b.turns.of(id)
+	lock.Lock()
+	defer lock.Unlock()
 	cl, ok := b.server.Clients.Get(id)
+	if !ok && !kept {
+		b.sessions.end(id, s, nil)
+	}
 	if !ok {
-		b.sessions.end(id, s)
 		return
 	}
 	c := connectionOf(cl)
@@ -286,5 +300,7 @@ func (b *Broker) revoke(id string, s *session) {
 		atomic.StoreUint32(&cl.Properties.Will.Flag, 0)
 		_ = c.end5(packets.ErrAdministrativeAction)
 	}
-	b.leave(c)
+	if !kept {
+		b.leave(c)
+	}
 }

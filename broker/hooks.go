@@ -1,13 +1,12 @@
 package broker
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -33,8 +32,8 @@ func (h *hooks) ID() string { return "haidang" }
 func (h *hooks) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSubscribe, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnDisconnect, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped,
-		mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnPacketIDExhausted, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired,
+		mqtt.OnDisconnect, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped,
+		mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnSelectSubscribers, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired,
 		mqtt.OnRetainedExpired:
 		return true
 	}
@@ -62,14 +61,24 @@ func (b *Broker) panicked(cl *mqtt.Client, act string, p any) {
 // OnConnectAuthenticate lets everybody in: OnConnect has asked already.
 func (h *hooks) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnACLCheck allows everything: OnPublish refuses what a client may not publish,
-// because here the QoS that the answer needs is not known, and OnSubscribe what
-// it may not read.
-func (h *hooks) OnACLCheck(cl *mqtt.Client, _ string, write bool) bool {
-	if c := connectionOf(cl); c != nil && !write && !cl.Closed() {
-		c.awaitTurn() // a message for the client comes next
+// OnACLCheck allows to publish and to subscribe: OnPublish refuses what a client
+// may not publish, because here the QoS that the answer needs is not known, and
+// OnSubscribe what it may not read. mochi asks before it delivers as well: what is
+// its own ($SYS) it may, all else goes through the queue of the session.
+func (h *hooks) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	c := connectionOf(cl)
+	return c == nil || write || strings.HasPrefix(topic, mqtt.SysPrefix) || c.asking
+}
+
+// OnSelectSubscribers keeps $SYS from shared subscriptions that begin with a
+// wildcard [MQTT-4.7.2-1]; mochi chooses for nothing else.
+func (h *hooks) OnSelectSubscribers(s *mqtt.Subscribers, _ packets.Packet) *mqtt.Subscribers {
+	for filter := range s.Shared {
+		if parts := strings.SplitN(filter, "/", 3); len(parts) < 3 || !strings.HasPrefix(parts[2], "$") {
+			delete(s.Shared, filter)
+		}
 	}
-	return true
+	return s
 }
 
 // OnConnect asks who the client is, and what it may have.
@@ -90,31 +99,35 @@ func (h *hooks) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if own > 0 {
 		c.pending = min(own, maxPending)
 	}
-	window := int(cl.Properties.Props.ReceiveMaximum)
-	if own > 0 && (window == 0 || own < window) {
-		window = own
+	c.window = h.cfg.Limits.Inflight
+	if own > 0 {
+		c.window = min(c.window, own)
 	}
-	if window > 0 && window < h.cfg.Limits.Inflight {
-		c.window = make(chan struct{}, window)
+	if most := int(cl.Properties.Props.ReceiveMaximum); most > 0 {
+		c.window = min(c.window, most)
+	}
+	if w := &pk.Connect; w.WillFlag {
+		c.will = w.WillProperties
 	}
 	return nil
 }
 
-// OnSessionEstablish takes two things out of mochi's hands. Its flow control
-// locks up (Inflight.NextImmediate takes a read lock twice, with a writer
-// between them for ever) and loses places: the connection's window stands in.
-// Its topic aliases outlive messages that were dropped: none are used.
+// OnSessionEstablish takes the flow control out of mochi's hands: deliveries are
+// of the session's queue. Topic aliases towards clients are not used.
 func (h *hooks) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	cl.Properties.Props.ReceiveMaximum = 0
 	cl.State.Inflight.ResetSendQuota(0)
 	cl.Properties.Props.TopicAliasMaximum = 0
 }
 
-// OnSessionEstablished is called when CONNACK and what was pending for the
-// session were sent.
+// OnSessionEstablished is called when CONNACK was sent.
 func (h *hooks) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	c := connectionOf(cl)
+	c.leaveTurn()
+	c.in.open = true
 	h.subscriptions.Add(1)
-	close(connectionOf(cl).established)
+	c.session.Load().queue.attach(c, c.window)
+	c.kick()
 }
 
 // OnDisconnect forgets a session that ends with its connection.
@@ -124,13 +137,14 @@ func (h *hooks) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 	if c == nil {
 		return
 	}
+	c.takeTurn(cl.ID)           // what mochi does next must not meet a client that comes back
 	cl.State.Inflight.Delete(0) // of an exchange that was cut off
 	s := c.session.Load()
 	if s != nil && s.revoked.Load() {
 		h.leave(c)
 	}
 	if expire {
-		h.sessions.end(cl.ID, s)
+		h.sessions.end(cl.ID, s, c)
 	}
 }
 
@@ -139,7 +153,7 @@ func (h *hooks) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 func (h *hooks) OnClientExpired(cl *mqtt.Client) {
 	defer h.guard(cl, "expire session")
 	if c := connectionOf(cl); c != nil {
-		h.sessions.end(cl.ID, c.session.Load())
+		h.sessions.end(cl.ID, c.session.Load(), nil)
 	}
 	cl.ClearInflights()
 	h.server.UnsubscribeClient(cl)
@@ -159,11 +173,12 @@ func (h *hooks) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 			pk.FixedHeader.Qos, pk.PacketID = 0, 0
 		}
 		c.reserve(&pk)
-		if c.tooLarge(&pk) {
+		bytes := len(pk.TopicName) + len(pk.Payload)
+		if c.tooLarge(bytes) {
 			h.metrics.limited(limitPacket)
 			return pk, c.end5(packets.ErrPacketTooLarge)
 		}
-		if err := c.throttle(&pk); err != nil {
+		if err := c.throttle(bytes); err != nil {
 			return pk, err
 		}
 	case packets.Subscribe, packets.Unsubscribe:
@@ -178,15 +193,32 @@ func (h *hooks) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		if pk.FixedHeader.Remaining == 1 {
 			pk.ReasonCode = c.frames.reason
 		}
-	case packets.Puback, packets.Pubcomp:
-		c.windowOpens()
-		c.ease()
-	case packets.Pubrec:
-		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
-			c.windowOpens()
-		}
+	case packets.Puback, packets.Pubrec, packets.Pubcomp:
+		c.acknowledge(&pk)
 	}
 	return pk, nil
+}
+
+// acknowledge takes an answer to a delivery, which mochi knows nothing of: it
+// gets an answer that it passes over.
+func (c *connection) acknowledge(pk *packets.Packet) {
+	s := c.session.Load()
+	if s == nil {
+		return
+	}
+	refused := pk.ReasonCode >= packets.ErrUnspecifiedError.Code
+	if pk.FixedHeader.Type == packets.Pubrec && !refused {
+		answer := []byte{packets.Pubrel<<4 | 2, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)}
+		if !s.queue.received(pk.PacketID) && c.version5() {
+			answer[1], answer = 3, append(answer, packets.ErrPacketIdentifierNotFound.Code) // 3.6.2.1
+		}
+		_, _ = c.Write(answer) // a failed write has closed the connection
+	} else {
+		s.queue.acknowledged(pk.PacketID)
+		c.ease()
+		c.kick()
+	}
+	pk.FixedHeader.Type, pk.PacketID = packets.Puback, 1
 }
 
 // reserve gives a publish on a topic that is the MQTT server's own ($SYS/...)
@@ -197,38 +229,6 @@ func (c *connection) reserve(pk *packets.Packet) {
 	c.reserved = ""
 	if strings.HasPrefix(pk.TopicName, "$") && !strings.ContainsAny(pk.TopicName, "+#") && !mqtt.IsValidFilter(pk.TopicName, true) {
 		c.reserved, pk.TopicName = pk.TopicName, warningsLevel
-	}
-}
-
-// windowOpens notes that the client can take one message more.
-func (c *connection) windowOpens() {
-	select {
-	case <-c.window:
-	default:
-	}
-}
-
-// windowTakes waits until the client can take one message more. What a session
-// had pending is sent again by the goroutine that reads, which must not wait.
-func (c *connection) windowTakes() {
-	if c.window == nil {
-		return
-	}
-	select {
-	case c.window <- struct{}{}:
-		return
-	default:
-	}
-	select {
-	case <-c.established:
-	default:
-		return
-	}
-	c.held.Add(1)
-	defer c.held.Add(-1)
-	select {
-	case c.window <- struct{}{}:
-	case <-c.open.Done():
 	}
 }
 
@@ -243,21 +243,14 @@ func (h *hooks) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 		c.awaitQuiet()
 	}
 	switch pk.FixedHeader.Type {
-	case packets.Publish:
-		c.written()
-		if pk.FixedHeader.Qos > 0 {
-			c.windowTakes()
-		}
 	case packets.Connack:
 		if cl.Properties.ProtocolVersion < 5 {
 			pk.ReasonCode = returnCode(pk.ReasonCode)
 		}
 		if pk.ReasonCode == packets.CodeSuccess.Code {
-			c.session.Store(h.sessions.start(cl.ID, pk.SessionPresent, c.account))
+			c.session.Store(h.sessions.start(c, pk.SessionPresent))
+			h.subscriptions.Add(1)
 			pk.Properties.ReceiveMaximum = uint16(c.pending)
-			if pk.SessionPresent {
-				inOrder(cl)
-			}
 			cl.State.Inflight.Delete(0) // of the connection that was taken over
 			// mochi takes deliveries of QoS 2 off the room for inbound messages,
 			// and ends the connection when there is none; expect has its own bound.
@@ -296,24 +289,11 @@ func returnCode(reason byte) byte {
 	return reason
 }
 
-// inOrder numbers what is on the way to a client that is back, in the order in
-// which it was published [MQTT-4.6.0-1]: mochi sends it again in the order of the
-// lower 16 bits of Created, which OnPublish has made a number for that.
-func inOrder(cl *mqtt.Client) {
-	all := cl.State.Inflight.GetAll(false)
-	slices.SortStableFunc(all, func(a, b packets.Packet) int { return cmp.Compare(a.Created, b.Created) })
-	for i, pk := range all {
-		pk.Created = int64(i)
-		cl.State.Inflight.Set(pk)
-	}
-}
-
 // OnPublish takes telemetry in.
 func (h *hooks) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c := connectionOf(cl)
-	pk.Created = h.sequence.Add(1) // see inOrder
 	if c == nil {
-		return pk, nil // our own
+		return pk, nil
 	}
 	if pk.TopicName == "" {
 		// An alias that stands for nothing; mochi would publish on no topic.
@@ -341,25 +321,50 @@ func (h *hooks) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	cl.State.Inflight.IncreaseReceiveQuota()
 }
 
-// OnPublishDropped counts what a full queue of a subscriber costs.
-func (h *hooks) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
-	if c := connectionOf(cl); c != nil {
-		c.unwritten.Add(-1)
-		h.complain("a subscriber reads too slowly, messages for it are dropped", "client", cl.ID)
+// OnPublishDropped counts figures of $SYS that a client reads too slowly.
+func (h *hooks) OnPublishDropped(*mqtt.Client, packets.Packet) {
+	h.metrics.drops.WithLabelValues(dropSys).Inc()
+}
+
+// OnSubscribed makes connections ask again whether they are heard, and notes what
+// is to be sent once SUBACK is.
+func (h *hooks) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	h.subscriptions.Add(1)
+	c := connectionOf(cl)
+	if c == nil {
+		return
 	}
-	h.metrics.drops.WithLabelValues(dropSlowClient).Inc()
+	c.asking, c.granted = false, nil
+	existed := c.existed[:0]
+	for i, sub := range pk.Filters {
+		if i < len(codes) && codes[i] < packets.ErrUnspecifiedError.Code {
+			c.granted, existed = append(c.granted, sub), append(existed, c.existed[i])
+		}
+	}
+	c.existed = existed
 }
 
-// OnPacketIDExhausted counts what a subscriber that never acknowledges costs.
-func (h *hooks) OnPacketIDExhausted(*mqtt.Client, packets.Packet) {
-	h.metrics.drops.WithLabelValues(dropPacketIDs).Inc()
+// OnPacketProcessed sends retained messages behind SUBACK.
+func (h *hooks) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, _ error) {
+	c := connectionOf(cl)
+	if c == nil || pk.FixedHeader.Type != packets.Subscribe {
+		return
+	}
+	for i := range c.granted {
+		h.sendRetained(c, &c.granted[i], c.existed[i])
+	}
+	c.granted = nil
 }
-
-// OnSubscribed makes connections ask again whether they are heard.
-func (h *hooks) OnSubscribed(*mqtt.Client, packets.Packet, []byte) { h.subscriptions.Add(1) }
 
 // OnUnsubscribed makes connections ask again whether they are heard.
 func (h *hooks) OnUnsubscribed(*mqtt.Client, packets.Packet) { h.subscriptions.Add(1) }
+
+// Prefixes of the topics that wills have on their way through mochi, so that it
+// gives them to nobody: clients may not subscribe there.
+const (
+	willPrefix         = "$will/"
+	retainedWillPrefix = "$will-retained/"
+)
 
 // OnWill prepares a will that is about to be sent: telemetry is not retained,
 // and a delayed will is sent before the session ends [MQTT-3.1.3-9], because
@@ -377,13 +382,33 @@ func (h *hooks) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 			h.metrics.drops.WithLabelValues(dropRetain).Inc()
 		}
 	}
+	prefix := willPrefix
+	if will.Retain {
+		prefix = retainedWillPrefix
+	}
+	will.TopicName, will.Retain = prefix+will.TopicName, false
 	return will, nil
 }
 
-// OnWillSent takes a will on a telemetry topic in.
+// OnWillSent sends a will to those who hear it, and takes one on a telemetry topic
+// in.
 func (h *hooks) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
 	defer h.guard(cl, "send will")
+	prefix, topic, _ := strings.Cut(pk.TopicName, "/")
+	pk.TopicName, pk.FixedHeader.Retain = topic, prefix+"/" == retainedWillPrefix
+	pk.Expiry, pk.Created = 0, time.Now().Unix()
+	if c := connectionOf(cl); c != nil {
+		pk.Properties = c.will
+		pk.ProtocolVersion = cl.Properties.ProtocolVersion
+		if s := int64(c.will.MessageExpiryInterval); s > 0 {
+			pk.Expiry = pk.Created + s
+		}
+	}
+	if pk.FixedHeader.Retain {
+		h.retain(pk)
+	}
 	h.takeWill(cl, pk)
+	h.broadcast(publicationOf(&pk, pk.FixedHeader.Qos))
 }
 
 // OnRetainedExpired gives back the room of a retained message.

@@ -128,13 +128,21 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 		<-c.open.Done()
 		return pk, packets.ErrRejectPacket
 	}
-	qos, id := c.qos, c.packetID
 	retain := pk.FixedHeader.Retain
 	pk.FixedHeader.Retain, pk.Ignore = false, true
-	if qos == 2 && c.session.Load().knows(id) {
+	if c.qos == 2 {
 		pk.FixedHeader.Qos = 2
-		return pk, nil // sent again before PUBREL: taken in already [MQTT-4.3.3-10]
+		if c.session.Load().knows(c.packetID) {
+			return pk, nil // sent again before PUBREL: taken in already [MQTT-4.3.3-10]
+		}
 	}
+	return pk, b.takeIn(c, r, &pk, retain)
+}
+
+// takeIn takes in the telemetry message at hand. An error says that it cannot be
+// acknowledged, which the connection does itself for QoS 1.
+func (b *Broker) takeIn(c *connection, r *route, pk *packets.Packet, retain bool) error {
+	qos, id := c.qos, c.packetID
 	m := b.decode(r, b.sparkplug.Take, pk.TopicName, pk.Payload, retain)
 	b.ownReadings(c.account, r, pk.TopicName, pk.Payload, &m)
 	if len(m.readings) > 0 && !r.linked {
@@ -142,10 +150,10 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 	}
 	var f *forward
 	if len(pk.Payload) > 0 && c.heard(r, pk.TopicName) {
-		f = newForward(c.client.ID, pk, qos)
+		f = newForward(publicationOf(pk, qos))
 	}
 	if !b.forwarder.reserve(c.open, f) {
-		return pk, packets.ErrRejectPacket
+		return packets.ErrRejectPacket
 	}
 	switch qos {
 	case 0:
@@ -154,17 +162,16 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 		p := pendingAck{id: id, counts: r.counts, aside: len(m.letters) > 0, bytes: m.bytes(pk.Payload), forward: f}
 		n, ok := c.expect(p)
 		if !ok {
-			return pk, packets.ErrRejectPacket
+			return packets.ErrRejectPacket
 		}
 		b.hand(m, func(err error) { c.settle(n, err) })
 	default:
-		if err := b.exactlyOnce(c, r, m, pk, f); err != nil {
+		if b.exactlyOnce(c, r, m, pk, f) != nil {
 			b.forwarder.forget(f)
-			return pk, packets.ErrRejectPacket
+			return packets.ErrRejectPacket
 		}
-		pk.FixedHeader.Qos = 2
 	}
-	return pk, nil
+	return nil
 }
 
 // settled0 returns what is to happen when a QoS 0 message is settled.
@@ -188,7 +195,7 @@ func (b *Broker) settled0(r *route, f *forward, aside bool) func(error) {
 
 // exactlyOnce takes in a QoS 2 message and waits until it is on disk. mochi
 // then sends PUBREC; until PUBREL comes, the packet id is known to the session.
-func (b *Broker) exactlyOnce(c *connection, r *route, m message, pk packets.Packet, f *forward) error {
+func (b *Broker) exactlyOnce(c *connection, r *route, m message, pk *packets.Packet, f *forward) error {
 	if !c.drained() {
 		return c.open.Err()
 	}
@@ -219,7 +226,7 @@ func (b *Broker) exactlyOnce(c *connection, r *route, m message, pk packets.Pack
 	return nil
 }
 
-// publishOrdinary lets mochi forward a message between clients.
+// publishOrdinary passes a message on between clients.
 func (b *Broker) publishOrdinary(c *connection, r *route, pk packets.Packet) (packets.Packet, error) {
 	if c.qos > 0 && !c.drained() {
 		return pk, packets.ErrRejectPacket
@@ -245,7 +252,18 @@ func (b *Broker) publishOrdinary(c *connection, r *route, pk packets.Packet) (pa
 		c.session.Load().know(c.packetID)
 	}
 	r.counts.accepted.Inc()
+	b.spread(pk)
+	pk.Ignore = true // mochi acknowledges and does no more
 	return pk, nil
+}
+
+// spread retains a message if it is to be, and hands it to those who hear it,
+// before it is acknowledged.
+func (b *Broker) spread(pk packets.Packet) {
+	if pk.FixedHeader.Retain {
+		b.retain(pk)
+	}
+	b.broadcast(publicationOf(&pk, pk.FixedHeader.Qos))
 }
 
 // forbids says why a client may not publish on the topic of the route.

@@ -18,7 +18,9 @@ type Limits struct {
 	BytesPerS     telemetry.Size `yaml:"bytes_per_s"`    // topics and payloads, of all clients; 0: no bound
 	PacketBytes   telemetry.Size `yaml:"packet_bytes"`   // a larger packet ends the connection
 	Inflight      int            `yaml:"inflight"`       // QoS 1 and 2 messages on the way to a client
-	Queue         int            `yaml:"queue"`          // messages that wait for a client that reads slowly
+	Queue         int            `yaml:"queue"`          // messages that wait for a client that reads slowly or is away
+	QueueBytes    telemetry.Size `yaml:"queue_bytes"`    // memory of what waits for a client or is not acknowledged by it
+	QueuesBytes   telemetry.Size `yaml:"queues_bytes"`   // the same of all clients
 	Retained      int            `yaml:"retained"`       // retained messages of all clients
 	RetainedBytes telemetry.Size `yaml:"retained_bytes"` // their payloads
 	Subscriptions int            `yaml:"subscriptions"`  // of all clients
@@ -37,7 +39,8 @@ const (
 // DefaultLimits are the limits for a machine with 512 MB.
 func DefaultLimits() Limits {
 	return Limits{
-		PacketBytes: maxPacketBytes, Inflight: maxInflight, Queue: maxQueued, Retained: maxRetained, RetainedBytes: maxRetainBytes,
+		PacketBytes: maxPacketBytes, Inflight: maxInflight, Queue: maxQueued,
+		QueueBytes: maxQueueBytes, QueuesBytes: maxQueuesBytes, Retained: maxRetained, RetainedBytes: maxRetainBytes,
 		Subscriptions: 100_000, Levels: 32, OverRate: overRateSlow,
 	}
 }
@@ -54,6 +57,8 @@ func (l *Limits) validate() []telemetry.Fault {
 	within("packet_bytes", int64(l.PacketBytes), 1<<10, 64<<20)
 	within("inflight", int64(l.Inflight), 1, 65_535)
 	within("queue", int64(l.Queue), 1, 1_000_000)
+	within("queue_bytes", int64(l.QueueBytes), 4<<10, 1<<40)
+	within("queues_bytes", int64(l.QueuesBytes), 4<<10, 1<<40)
 	within("retained", int64(l.Retained), 0, 10_000_000)
 	within("retained_bytes", int64(l.RetainedBytes), 0, 1<<40)
 	within("subscriptions", int64(l.Subscriptions), 1, 100_000_000)
@@ -73,6 +78,7 @@ const (
 	limitSubscriptions = "subscriptions"
 	limitRetained      = "retained"
 	limitLevels        = "levels"
+	limitTotalConns    = "total_connections"
 	limitTotalRate     = "total_rate"
 	limitTotalSubs     = "total_subscriptions"
 	limitTotalRetained = "total_retained"
@@ -172,12 +178,11 @@ func (u *usages) change(name string, connections, sessions int) {
 
 // throttle holds a client to the rate of its account and of all together, by not
 // reading on, or by ending the connection with the reason.
-func (c *connection) throttle(pk *packets.Packet) error {
+func (c *connection) throttle(bytes int) error {
 	if c.pace == nil && c.broker.pace == nil {
 		return nil
 	}
-	now, bytes := time.Now(), len(pk.TopicName)+len(pk.Payload)
-	limit := limitRate
+	now, limit := time.Now(), limitRate
 	wait := c.pace.take(now, bytes)
 	if all := c.broker.pace.take(now, bytes); all > wait {
 		limit, wait = limitTotalRate, all
@@ -186,6 +191,7 @@ func (c *connection) throttle(pk *packets.Packet) error {
 		return nil
 	}
 	c.broker.metrics.limited(limit)
+	c.broker.complain("a client publishes faster than it may", "account", c.account.Name, "client", c.client.ID, "limit", limit, "over_rate", c.broker.cfg.Limits.OverRate)
 	if c.broker.cfg.Limits.OverRate == overRateDisconnect {
 		return c.end5(packets.ErrMessageRateTooHigh)
 	}
@@ -199,10 +205,11 @@ func (c *connection) throttle(pk *packets.Packet) error {
 	}
 }
 
-// tooLarge reports whether a publish is over what the account may send at once.
-func (c *connection) tooLarge(pk *packets.Packet) bool {
+// tooLarge reports whether topic and payload are over what the account may send at
+// once.
+func (c *connection) tooLarge(bytes int) bool {
 	most := c.account.Limits.PacketBytes
-	return most > 0 && len(pk.TopicName)+len(pk.Payload) > int(most)
+	return most > 0 && bytes > int(most)
 }
 
 // end5 ends the connection, telling an MQTT 5 client why, and returns why.

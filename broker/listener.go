@@ -113,7 +113,16 @@ func (b *Broker) acceptLoop(l *listener) error {
 
 // serveWebsocket makes the listener one for MQTT over WebSocket.
 func (b *Broker) serveWebsocket(l *listener) {
+	waiting := &lobby{most: maxLobby, waiting: map[net.Conn]time.Time{}, dropped: func() { b.metrics.drops.WithLabelValues(dropConnections).Inc() }}
 	server := &http.Server{
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				waiting.enter(conn)
+			case http.StateHijacked, http.StateClosed:
+				waiting.leave(conn)
+			}
+		},
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.upgrade(l.key, w, r) }),
 		ReadHeaderTimeout: connectTimeout,
 		MaxHeaderBytes:    16 << 10,

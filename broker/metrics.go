@@ -18,11 +18,14 @@ type metrics struct {
 	disconnects *prometheus.CounterVec // reason
 	drops       *prometheus.CounterVec // reason
 	sent        prometheus.Counter
-	untracked   prometheus.Counter
-	passedOver  prometheus.Counter
-	limits      *prometheus.CounterVec // limit
-	denials     *prometheus.CounterVec // reason
-	revoked     prometheus.Counter
+	deliveries  prometheus.Counter
+
+	subscriberDrops *prometheus.CounterVec // account
+	untracked       prometheus.Counter
+	passedOver      prometheus.Counter
+	limits          *prometheus.CounterVec // limit
+	denials         *prometheus.CounterVec // reason
+	revoked         prometheus.Counter
 
 	pending      atomic.Int64 // messages
 	pendingBytes atomic.Int64
@@ -48,9 +51,11 @@ func (c *familyCounts) count(aside bool) {
 
 // Reasons why something was dropped.
 const (
-	dropSlowClient  = "slow_client"    // the queue of a subscriber is full
+	dropQueue       = "slow_client"    // the queue of a subscriber is full
+	dropRoom        = "queues_full"    // those of all are
+	dropOversize    = "oversize"       // larger than the subscriber takes (Maximum Packet Size)
+	dropSys         = "sys"            // figures of $SYS for a client that reads slowly
 	dropRetain      = "retained_full"  // too many retained messages: forwarded, not kept
-	dropPacketIDs   = "packet_ids"     // a subscriber acknowledges nothing
 	dropConnections = "too_many"       // a connection beyond max_clients
 	dropWill        = "will_not_taken" // a will while the broker stops
 )
@@ -71,6 +76,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Connections that ended, by reason."}, []string{"reason"}),
 		drops: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_drops_total",
 			Help: "Deliveries and connections that were dropped, by reason."}, []string{"reason"}),
+		deliveries: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_deliveries_total",
+			Help: "Messages sent to subscribers, those sent again included."}),
+		subscriberDrops: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_subscriber_drops_total",
+			Help: "Messages that a subscriber did not get, by its account; of the first thousand accounts, the others are counted as *."}, []string{"account"}),
 		sent: auto.NewCounter(prometheus.CounterOpts{Name: "haidang_broker_sent_bytes_total",
 			Help: "Bytes written to clients."}),
 		limits: auto.NewCounterVec(prometheus.CounterOpts{Name: "haidang_broker_limited_total",
@@ -130,7 +139,19 @@ func (b *Broker) watch(reg prometheus.Registerer) {
 	auto.NewCounterFunc(prometheus.CounterOpts{Name: "haidang_broker_received_bytes_total",
 		Help: "Bytes read from clients."},
 		func() float64 { return float64(atomic.LoadInt64(&counts.BytesReceived)) })
-	auto.NewCounterFunc(prometheus.CounterOpts{Name: "haidang_broker_inflight_dropped_total",
-		Help: "Deliveries dropped because a subscriber had too many unacknowledged messages."},
-		func() float64 { return float64(atomic.LoadInt64(&counts.InflightDropped)) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_queued_messages",
+		Help: "Messages for subscribers that wait or are not acknowledged."},
+		func() float64 { return float64(b.room.messages.Load()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_queued_bytes",
+		Help: "Memory of those messages, of which limits.queues_bytes is the bound."},
+		func() float64 { return float64(b.room.bytes.Load()) })
+	auto.NewCounterFunc(prometheus.CounterOpts{Name: "haidang_broker_sparkplug_definitions_total",
+		Help: "Definitions of Sparkplug templates, which are passed over: their instances are read."},
+		func() float64 { return float64(b.sparkplug.Definitions()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_subscriptions",
+		Help: "Subscriptions of all sessions."},
+		func() float64 { return float64(atomic.LoadInt64(&counts.Subscriptions)) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "haidang_broker_sessions",
+		Help: "Sessions, those whose client is away included."},
+		func() float64 { return float64(len(b.sessions.all())) })
 }

@@ -6,27 +6,32 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
-	outboxHigh  = 64 << 10        // bytes that wait for the socket before senders wait
-	outboxKept  = 4 << 10         // bytes of a buffer that a quiet connection keeps
-	closeLinger = 2 * time.Second // for what was written before the connection was closed
+	outboxHigh  = 64 << 10             // bytes of answers that wait for the socket before whoever answers waits
+	pullBytes   = 32 << 10             // of messages that are written at a time
+	outboxKept  = 4 << 10              // bytes of a buffer that a quiet connection keeps
+	stuckAfter  = 5 * time.Millisecond // a write that takes longer waits for the client
+	closeLinger = 2 * time.Second      // for what was written before the connection was closed
 )
 
-// An outbox is what is to be written to a client. mochi writes while it holds
-// the client's lock, which whoever publishes to that client takes as well, so
-// one that does not read would hold up the publisher; therefore Write never
-// waits for the socket. Who sends waits in OnPacketEncode, before the lock,
-// while much is queued.
+// An outbox is what is to be written to a client: answers, which are queued here,
+// and what is taken from the queue of its session, as much as fits one write.
+// mochi writes while it holds the client's lock, so one that does not read would
+// hold up others; therefore Write never waits for the socket. Who answers waits
+// in OnPacketEncode, before the lock, while much is queued.
 type outbox struct {
 	mu      sync.Mutex
 	queue   []byte
 	spare   []byte        // of the last write, to use again
 	busy    bool          // somebody writes to the socket
+	more    bool          // there is something in the queue of the session
+	since   atomic.Int64  // Unix time in ns when the write at hand began; 0: there is none
 	closing bool          // nothing is read any more
 	closed  bool          // the socket is to be closed once everything is written
 	full    chan struct{} // closed when the queue is taken; nil: nobody waits
@@ -56,6 +61,28 @@ func (c *connection) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// kick makes the connection write what is in the queue of its session.
+func (c *connection) kick() {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.more = true
+	if !o.busy {
+		o.busy = true
+		c.broker.goroutines.Add(1) // as in Write: who serves the connection closes this before it ends
+		go c.pump()
+	}
+}
+
+// stuck reports whether the socket takes nothing at the moment.
+func (o *outbox) stuck() bool {
+	since := o.since.Load()
+	return since > 0 && time.Now().UnixNano()-since > int64(stuckAfter)
+}
+
 // writeNow writes p behind what is queued; it waits for the socket.
 func (c *connection) writeNow(p []byte) error {
 	c.awaitQuiet()
@@ -78,7 +105,7 @@ func (c *connection) writeNow(p []byte) error {
 	err := c.push(p)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err == nil && len(o.queue) > 0 {
+	if err == nil && (len(o.queue) > 0 || o.more) {
 		c.broker.goroutines.Add(1) // as in Write; whoever is here is counted
 		go c.pump()
 		return nil
@@ -93,18 +120,21 @@ func (c *connection) pump() {
 	o := &c.out
 	for {
 		o.mu.Lock()
-		if len(o.queue) == 0 {
+		if len(o.queue) == 0 && !o.more {
 			c.rest(nil)
 			o.mu.Unlock()
 			return
 		}
-		out := o.queue
-		o.queue, o.spare = o.spare[:0], nil
+		out, pulls := o.queue, o.more && !o.closed
+		o.queue, o.spare, o.more = o.spare[:0], nil, false
 		c.release()
 		if !o.closed {
 			c.writeBy(writeTimeout)
 		}
 		o.mu.Unlock()
+		if pulls {
+			out = c.draw(out)
+		}
 		err := c.push(out)
 		o.mu.Lock()
 		o.spare = out[:0]
@@ -115,6 +145,37 @@ func (c *connection) pump() {
 		}
 		o.mu.Unlock()
 	}
+}
+
+// lastWords queues what waits for the client, as much as fits one write: DISCONNECT
+// would overtake it.
+func (c *connection) lastWords() {
+	if s := c.session.Load(); s != nil {
+		out, _ := s.queue.pull(c, nil, pullBytes)
+		_, _ = c.Write(out) // it may be closed
+	}
+}
+
+// draw appends messages of the session; those that remain keep more set.
+func (c *connection) draw(out []byte) []byte {
+	s := c.session.Load()
+	if s == nil {
+		return out
+	}
+	out, p := s.queue.pull(c, out, pullBytes)
+	if p.sent > 0 {
+		c.broker.metrics.deliveries.Add(float64(p.sent))
+		c.ease()
+	}
+	for range p.oversize {
+		c.broker.dropped(&s.queue, dropOversize)
+	}
+	if len(out) >= pullBytes {
+		c.out.mu.Lock()
+		c.out.more = true
+		c.out.mu.Unlock()
+	}
+	return out
 }
 
 // rest ends the turn of who writes, under the lock.
@@ -152,7 +213,12 @@ func (c *connection) writeBy(patience time.Duration) {
 }
 
 func (c *connection) push(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	c.out.since.Store(time.Now().UnixNano())
 	n, err := c.Conn.Write(p)
+	c.out.since.Store(0)
 	c.broker.metrics.sent.Add(float64(n))
 	return err
 }
@@ -171,10 +237,8 @@ func (c *connection) awaitQuiet() {
 		}
 		full := o.full
 		o.mu.Unlock()
-		c.held.Add(1)
 		select {
 		case <-full:
-			c.held.Add(-1)
 		case <-c.open.Done():
 			return
 		}
@@ -303,17 +367,4 @@ func (f *framer) read(p []byte, most int64) bool {
 		f.properties.begin(f.kind)
 	}
 	return false
-}
-
-// Read reads for mochi and looks at the sizes of packets.
-func (c *connection) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 && c.frames.read(p[:n], int64(c.broker.cfg.Limits.PacketBytes)) {
-		c.broker.metrics.limited(limitPacket)
-		return 0, c.end5(packets.ErrPacketTooLarge)
-	}
-	if c.frames.doubled {
-		return 0, c.end5(packets.ErrProtocolViolation) // MQTT 5, 2.2.2.2
-	}
-	return n, err
 }

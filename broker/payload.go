@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -32,6 +33,9 @@ func sparkplugRoute(topic string) *route {
 
 // route tells what a topic is, mappings included.
 func (b *Broker) route(topic string) *route {
+	if slices.Contains(b.cfg.Sparkplug.StateTopics(), topic) {
+		return &route{family: familyOther, own: true}
+	}
 	r := newRoute(topic, b.cfg.Topics)
 	if r.spark != nil {
 		r.device = b.cfg.Sparkplug.Name(r.spark)
@@ -39,7 +43,7 @@ func (b *Broker) route(topic string) *route {
 	if r.family != familyOther || r.own {
 		return r
 	}
-	m := b.mappings.Match(topic)
+	m := b.mappings.Load().Match(topic)
 	if m == nil {
 		return r
 	}
@@ -52,12 +56,21 @@ func (b *Broker) route(topic string) *route {
 	return r
 }
 
+// tellState says that this program is there as a host of Sparkplug, or goes.
+func (b *Broker) tellState(online bool) {
+	for _, m := range b.cfg.Sparkplug.State(online, time.Now()) {
+		if err := b.Publish(m.Topic, m.Payload, true, 1); err != nil {
+			b.logger.Warn("the state of the Sparkplug host is not told", "topic", m.Topic, "error", err)
+		}
+	}
+}
+
 // A sparkplugHost reads messages of Sparkplug: Take or Again of a host.
 type sparkplugHost func(*sparkplug.Topic, []byte, time.Time) ([]telemetry.Reading, []telemetry.DeadLetter)
 
 // command publishes a request for a rebirth to the broker's own clients.
 func (b *Broker) command(topic string, payload []byte) {
-	b.forward(&forward{packet: packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: topic, Payload: payload}})
+	b.forward(&forward{publication: publicationOf(&packets.Packet{TopicName: topic, Payload: payload}, 0)})
 }
 
 // read makes readings of a payload in the format of the route, and returns the
@@ -147,7 +160,8 @@ type Reader struct {
 // NewReader returns a reader without a broker around it, to try what a payload
 // becomes.
 func NewReader(cfg Config, mappings *mapping.Set) *Reader {
-	b := &Broker{cfg: cfg, mappings: mappings, metrics: newMetrics(prometheus.NewRegistry())}
+	b := &Broker{cfg: cfg, metrics: newMetrics(prometheus.NewRegistry())}
+	b.SetMappings(mappings)
 	return b.Reader(func(string, []byte) {})
 }
 

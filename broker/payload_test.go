@@ -123,6 +123,26 @@ func TestMappedLinks(t *testing.T) {
 	eventually(t, "link", func() bool { return strings.Join(h.archive.written(true), "|") == "d/link up=1" })
 }
 
+// TestMappingsChange puts other mappings in force while a client is connected.
+func TestMappingsChange(t *testing.T) {
+	const text = `mappings: [{topic: "raw/{device}/level", format: raw, device: "{device}", kind: %s, values: {%s: {}}}]`
+	h := newHouseWith(t, loopback(), []Option{WithMappings(mappings(t, fmt.Sprintf(text, "river", "level_m")))})
+	w := h.connect(t, hello{id: "a"})
+	say := func(id uint16) {
+		w.publish(1, id, "raw/d/level", "3.62")
+		w.wants(fmt.Sprintf("40 %04x", id))
+	}
+	say(1)
+	h.SetMappings(mappings(t, fmt.Sprintf(text, "reservoir", "reservoir_level_m")))
+	say(2)
+	h.SetMappings(mappings(t, "mappings: []"))
+	say(3) // an ordinary message
+	h.SetMappings(nil)
+	say(4)
+	h.wants(t, "d/river level_m=3.62", "d/reservoir reservoir_level_m=3.62")
+	h.counts(t, "haidang_broker_messages_total", "family=other,result=accepted", 2)
+}
+
 // TestReader reads as a message would be read, and tells what is no telemetry.
 func TestReader(t *testing.T) {
 	h := newHouseWith(t, loopback(), []Option{WithMappings(mappings(t, someMappings))})
@@ -167,7 +187,7 @@ func TestDocumentation(t *testing.T) {
 				switch block[1] {
 				case "yaml":
 					if strings.Contains(block[2], "mappings:") {
-						h.mappings = mappings(t, block[2])
+						h.SetMappings(mappings(t, block[2]))
 					}
 				case "sh":
 					got, sent = "", 0
@@ -242,6 +262,37 @@ func TestSparkplug(t *testing.T) {
 		return strings.Join(h.archive.written(true), "|") == `kim-long/link up=1|kim-long/link up=0 cause="the node said that it is gone"`
 	})
 	h.counts(t, "haidang_broker_messages_total", "family=sparkplug,result=set_aside", 1)
+}
+
+// TestStateOfASparkplugHost sees what nodes see of their primary host, in both ages
+// of Sparkplug, and that nobody else says it.
+func TestStateOfASparkplugHost(t *testing.T) {
+	cfg := loopback()
+	cfg.Sparkplug.Host = "haidang"
+	h := newHouse(t, cfg)
+	node := h.connect(t, hello{version: 5, id: "node"})
+	node.subscribe(1, "spBv1.0/STATE/haidang", 1)
+	_, id, _, payload := node.delivery()
+	if !regexp.MustCompile(`^\{"online":true,"timestamp":\d{13}\}$`).MatchString(payload) {
+		t.Errorf("STATE is %s", payload)
+	}
+	node.puback(id)
+	node.subscribe(2, "STATE/haidang", 1)
+	node.wantsDelivery(0x33, 2, "STATE/haidang", "ONLINE")
+	node.puback(2)
+	for i, topic := range []string{"spBv1.0/STATE/haidang", "STATE/haidang"} {
+		node.publish(1, uint16(i+1), topic, "OFFLINE")
+		node.wants(fmt.Sprintf("40 %04x87", i+1))
+	}
+	node.publish(1, 3, "STATE/another", "ONLINE")
+	node.wants("40 0003")
+	go h.stop()
+	_, _, _, payload = node.delivery()
+	if !strings.HasPrefix(payload, `{"online":false,`) {
+		t.Errorf("STATE is %s", payload)
+	}
+	node.wantsDelivery(0x32, 4, "STATE/haidang", "OFFLINE")
+	node.wantsDisconnect(0x8b)
 }
 
 // FuzzInflate unpacks what may be gzip: never more than may be read, and what was

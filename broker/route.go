@@ -34,6 +34,7 @@ const (
 
 // A route is what the broker knows of a topic. It belongs to one connection.
 type route struct {
+	topic  string
 	family string
 	format string         // of the payload; empty for ordinary MQTT
 	device string         // empty: the line itself says it
@@ -45,6 +46,7 @@ type route struct {
 	own    bool   // clients may not write here
 	denied bool   // the account may not write here
 	deep   bool   // the topic has too many levels
+	quick  bool   // none of this: messages need not go through mochi
 
 	counts *familyCounts
 	linked bool     // the device's link is reported

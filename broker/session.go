@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +17,8 @@ type session struct {
 	account string
 	stop    func() bool // ends the watch over the life of the account
 	revoked atomic.Bool // the account was removed or changed
+	owner   *connection // the newest; under the lock of sessions
+	queue   queue
 
 	mu  sync.Mutex
 	ids *[1 << 16 / 64]uint64 // one bit each; nil until QoS 2 is used
@@ -52,14 +56,15 @@ type sessions struct {
 	mu   sync.Mutex
 	byID map[string]*session
 
-	count  func(account string, sessions int) // what an account uses
-	revoke func(id string, s *session)        // when the life of the account ends
+	count  func(account string, sessions int)       // what an account uses
+	revoke func(id string, s *session, cause error) // when the life of the account ends
 }
 
 // start returns the session that a client goes on with (present), or a new one.
-func (s *sessions) start(id string, present bool, account *telemetry.Account) *session {
+func (s *sessions) start(c *connection, present bool) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	id, account := c.client.ID, c.account
 	now := s.byID[id]
 	if now != nil {
 		now.stop()
@@ -67,21 +72,69 @@ func (s *sessions) start(id string, present bool, account *telemetry.Account) *s
 		s.count(account.Name, 1)
 	}
 	if now == nil || !present {
+		if now != nil {
+			now.queue.close()
+		}
 		now = &session{account: account.Name}
+		c.broker.furnish(&now.queue, id, account)
 		s.byID[id] = now
 	}
-	now.stop = context.AfterFunc(account.Life, func() { s.revoke(id, now) })
+	now.owner = c
+	s.watch(id, now, account.Life)
 	return now
 }
 
-// end forgets the session of a client unless a newer one has taken its place.
-func (s *sessions) end(id string, ended *session) {
+// watch ends a session when a life does, under the lock.
+func (s *sessions) watch(id string, watched *session, life context.Context) {
+	watched.stop = context.AfterFunc(life, func() { s.revoke(id, watched, context.Cause(life)) })
+}
+
+// goOn makes a session that is still there that of the account's next life.
+func (s *sessions) goOn(id string, kept *session, life context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ended != nil && s.byID[id] == ended {
+	if s.byID[id] == kept {
+		kept.stop()
+		s.watch(id, kept, life)
+	}
+}
+
+// end forgets the session of a client unless a newer one has taken its place, or
+// a newer connection than owner goes on with it; nil is for any.
+func (s *sessions) end(id string, ended *session, owner *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ended != nil && s.byID[id] == ended && (owner == nil || ended.owner == owner) {
 		ended.stop()
+		ended.queue.close()
 		delete(s.byID, id)
 		s.count(ended.account, -1)
+	}
+}
+
+// of returns the session of a client, or nil.
+func (s *sessions) of(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[id]
+}
+
+// all returns the sessions that there are.
+func (s *sessions) all() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.byID))
+}
+
+// furnish gives a new queue its bounds.
+func (b *Broker) furnish(q *queue, id string, account *telemetry.Account) {
+	q.account, q.client, q.all = account.Name, id, &b.room
+	q.most, q.room = b.cfg.Limits.Queue, int64(b.cfg.Limits.QueueBytes)
+	if own := account.Limits.Queue; own > 0 {
+		q.most = min(q.most, own)
+	}
+	if own := int64(account.Limits.QueueBytes); own > 0 {
+		q.room = min(q.room, own)
 	}
 }
 

@@ -137,44 +137,6 @@ func TestKeepAliveEnds(t *testing.T) {
 	}
 }
 
-func TestSharedSubscriptions(t *testing.T) {
-	h := newHouse(t, loopback())
-	var workers []*wire
-	for i := range 3 {
-		w := h.connect(t, hello{version: 5, id: fmt.Sprint("worker-", i)})
-		w.subscribe(1, "$share/group/telemetry/#", 1)
-		workers = append(workers, w)
-	}
-	alone := h.connect(t, hello{id: "alone"})
-	alone.subscribe(1, "telemetry/#", 1)
-	w := h.connect(t, hello{id: "a"})
-	for i := range 30 {
-		w.publish(1, uint16(i+1), "telemetry/d/k", fmt.Sprintf(`{"a":%d}`, i))
-		w.wants(fmt.Sprintf("40 %04x", i+1))
-		_, id, _, _ := alone.delivery()
-		alone.puback(id)
-	}
-	heard := 0
-	eventually(t, "the group hears 30 messages", func() bool {
-		for _, worker := range workers {
-			worker.send([]byte{0xc0, 0})
-			for first, _ := worker.packet(); first != 0xd0; first, _ = worker.packet() {
-				heard++
-			}
-		}
-		return heard >= 30
-	})
-	if heard != 30 {
-		t.Errorf("the group heard %d messages of 30", heard)
-	}
-	// A shared subscription gets no retained messages (4.8.2).
-	if err := h.Publish("warnings/d/r", []byte("x"), true, 1); err != nil {
-		t.Fatal(err)
-	}
-	workers[0].subscribe(2, "$share/group/warnings/#", 1)
-	workers[0].ping()
-}
-
 func TestRetainedMessages(t *testing.T) {
 	h := newHouse(t, loopback())
 	w := h.connect(t, hello{id: "a"})
@@ -254,8 +216,29 @@ func TestSessionsOfMQTT5(t *testing.T) {
 	w.wantsEnd()
 	w = h.connect(t, hello{version: 5, id: "a", keep: true, expiry: 100})
 	w.ping()
+	// One of no length ends with its connection, also when that is taken over.
+	short := h.connect(t, hello{version: 5, id: "short", keep: true})
+	short.subscribe(1, "chat/#", 1)
+	h.connect(t, hello{version: 5, id: "short", keep: true}).ping()
+	short.wantsDisconnect(0x8e)
+	if found := h.server.Topics.Subscribers("chat/x").Subscriptions; len(found) > 0 {
+		t.Errorf("subscriptions are left: %v", found)
+	}
 	h.connect(t, hello{version: 5, id: "a", expiry: 100}).ping() // clean start: a new session
 	w.wantsDisconnect(0x8e)
+}
+
+// A session may be asked for that lasts longer than a day; CONNACK says what it is
+// (3.2.2.3.2).
+func TestSessionsEndAfterADay(t *testing.T) {
+	h := newHouse(t, loopback())
+	w := h.dial(t)
+	w.version = 5
+	w.send(packet(0x10, text("MQTT"), []byte{5, 2, 0, 60, 5, 17, 0xff, 0xff, 0xff, 0xff}, text("a")))
+	first, body := w.packet()
+	if want := []byte{17, 0, 1, 0x51, 0x80}; first != 0x20 || body[1] != 0 || !bytes.Contains(body, want) {
+		t.Fatalf("CONNACK %x %x does not say 86,400 s", first, body)
+	}
 }
 
 // A client that says what it can take is not sent more.

@@ -51,7 +51,7 @@ type Part struct {
 	// by names joined with _, apart from those in Except. A member that is no name
 	// is made one, as by the filter slug with _.
 	All    string            `yaml:"all"`
-	Except []string          `yaml:"except"`
+	Except []string          `yaml:"except"` // members of all that become no values
 	Rename map[string]string `yaml:"rename"` // value names: from what they would be called
 }
 

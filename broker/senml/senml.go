@@ -1,4 +1,5 @@
-// Package senml reads SenML JSON packs (RFC 8428) as Readings of one device.
+// Package senml reads SenML packs (RFC 8428), in JSON or CBOR, as Readings of one
+// device. Letters of a pack in CBOR have the record in JSON.
 //
 // # Names
 //
@@ -78,11 +79,18 @@ func refuse(reason, format string, args ...any) *refusal {
 func Decode(device string, payload []byte, now time.Time) ([]telemetry.Reading, []telemetry.DeadLetter) {
 	d := decoding{device: device, now: now, at: map[place]int{}}
 	var pack []json.RawMessage
-	if !utf8.Valid(payload) {
+	var err error
+	switch {
+	case isCBOR(payload):
+		if pack, err = fromCBOR(payload); err != nil {
+			return nil, []telemetry.DeadLetter{{Reason: "bad_cbor", Detail: fmt.Sprintf("not a SenML pack in CBOR, which is an array of maps: %v", err)}}
+		}
+	case !utf8.Valid(payload):
 		return nil, []telemetry.DeadLetter{{Reason: "bad_json", Detail: "the payload is not UTF-8"}}
-	}
-	if err := json.Unmarshal(payload, &pack); err != nil {
-		return nil, []telemetry.DeadLetter{{Reason: "bad_json", Detail: fmt.Sprintf("not a SenML pack, which is a JSON array of records: %v", err)}}
+	default:
+		if err = json.Unmarshal(payload, &pack); err != nil {
+			return nil, []telemetry.DeadLetter{{Reason: "bad_json", Detail: fmt.Sprintf("not a SenML pack, which is a JSON array of records: %v", err)}}
+		}
 	}
 	switch {
 	case len(pack) == 0:

@@ -1,6 +1,7 @@
 package sparkplug
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -15,6 +16,39 @@ type Config struct {
 	Node   string `yaml:"node"`
 	Device string `yaml:"device"`
 	Kind   string `yaml:"kind"` // of metrics without a folder
+	Host   string `yaml:"host"` // this program's name as a host application; empty: it is none
+}
+
+// A Message is one to be retained.
+type Message struct {
+	Topic   string
+	Payload []byte
+}
+
+// State is what this program says as a host application that comes (online) or
+// goes: in the form of Sparkplug 3.0.0 (6.4.22), and in that of 2.2, which nodes of
+// that age wait for. It is nothing when it is no host.
+func (c *Config) State(online bool, now time.Time) []Message {
+	if c.Host == "" {
+		return nil
+	}
+	word := "OFFLINE"
+	if online {
+		word = "ONLINE"
+	}
+	topics := c.StateTopics()
+	return []Message{
+		{topics[0], fmt.Appendf(nil, `{"online":%t,"timestamp":%d}`, online, now.UnixMilli())},
+		{topics[1], []byte(word)},
+	}
+}
+
+// StateTopics are the topics of State.
+func (c *Config) StateTopics() []string {
+	if c.Host == "" {
+		return nil
+	}
+	return []string{"spBv1.0/STATE/" + c.Host, "STATE/" + c.Host}
 }
 
 // DefaultConfig calls a node by its id and its devices {edge}.{device}.
@@ -51,6 +85,9 @@ func (c *Config) Validate() []telemetry.Fault {
 		case t.key == "node" && strings.Contains(t.text, "{device}"), !telemetry.ValidName(rest):
 			faults = append(faults, telemetry.Faultf(t.key, "%q is not a name with {group}, {edge} (and, of a device, {device}) in it", t.text))
 		}
+	}
+	if c.Host != "" && !telemetry.ValidName(c.Host) {
+		faults = append(faults, telemetry.Faultf("host", "host %q is not a name of letters, digits and ._:-", c.Host))
 	}
 	if !telemetry.ValidName(c.Kind) || c.Kind == "warning" {
 		faults = append(faults, telemetry.Faultf("kind", "kind %q is not a name of letters, digits and ._:-", c.Kind))

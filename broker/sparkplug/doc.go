@@ -5,8 +5,10 @@
 // # Topics
 //
 // spBv1.0/{group}/{NBIRTH|NDATA|NDEATH}/{edge} and .../{DBIRTH|DDATA|DDEATH}/
-// {edge}/{device} are read; commands and STATE are others' business. Which device
-// of ours a node or a device is, [Config] says.
+// {edge}/{device} are read; commands are others' business. Which device of ours a
+// node or a device is, [Config] says. With Config.Host this program is a host
+// application that nodes may name as their primary host: [Config.State] is what it
+// says of itself.
 //
 // # Metrics
 //
@@ -15,7 +17,10 @@
 // booleans, date-times (as Unix ms) and strings are values; a null is absent; its
 // property Quality (192 good, 500 stale) is its quality. Node Control, Device
 // Control and bdSeq are not values, nor are transient metrics, which no historian
-// may store. Data sets, templates, arrays, bytes and files are set aside.
+// may store. An instance of a template is a folder of its metrics: flow_m3h of the
+// instance Pumps/1 is the value flow_m3h of the kind Pumps.1; definitions of
+// templates are passed over and counted. Data sets, arrays, bytes and files are set
+// aside.
 // Historical metrics are readings like others: their time says what they are.
 //
 // # Births, deaths and gaps

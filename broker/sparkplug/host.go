@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -19,7 +20,13 @@ type Host struct {
 	ask   func(topic string, payload []byte) // publishes a command; must not block
 	mu    sync.Mutex
 	nodes map[nodeID]*node
+
+	definitions atomic.Uint64
 }
+
+// Definitions is how many definitions of templates were passed over: they say what
+// instances look like, which name their metrics themselves.
+func (h *Host) Definitions() uint64 { return h.definitions.Load() }
 
 type nodeID struct{ group, edge string }
 
@@ -210,12 +217,48 @@ func (h *Host) readings(t *Topic, n *node, p *payload, now time.Time, live bool)
 			b.aside("awaits_birth", "alias %d: no birth that holds gives it a name; a rebirth was asked for, retry this afterwards", m.alias)
 			continue
 		}
+		if m.template != nil {
+			h.instance(&b, n, p, m, t.Device, isBirth && live)
+			continue
+		}
 		h.metric(&b, p, m)
 	}
 	if b.more > 0 {
 		b.letters[maxLetters-1].Detail += fmt.Sprintf("; %d more of this message", b.more)
 	}
 	return b.readings, b.letters
+}
+
+// instance adds the metrics of an instance of a template, as if they lay in a folder
+// of its name; a birth defines their types.
+func (h *Host) instance(b *batch, n *node, p *payload, m *metric, device string, birth bool) {
+	if m.template.definition {
+		h.definitions.Add(1)
+		return
+	}
+	for i := range m.template.metrics {
+		part := m.template.metrics[i]
+		if part.name == "" {
+			b.aside("bad_name", "metric %d of template %.200q has no name", i, m.name)
+			continue
+		}
+		part.name = m.name + "/" + part.name
+		if part.timestamp == 0 {
+			part.timestamp = m.timestamp
+		}
+		part.transient = part.transient || m.transient
+		if birth {
+			n.define(device, &metric{name: part.name, datatype: part.datatype})
+		}
+		if part.datatype == 0 {
+			part.datatype = n.types[metricID{device, part.name}]
+		}
+		if part.template != nil {
+			h.instance(b, n, p, &part, device, birth)
+			continue
+		}
+		h.metric(b, p, &part)
+	}
 }
 
 // define remembers what a birth says of a metric.
@@ -282,7 +325,7 @@ func (h *Host) metric(b *batch, p *payload, m *metric) {
 // value reads the value of a metric, or says why it is none.
 func (m *metric) value(v *telemetry.Value) (reason, detail string) {
 	if m.complicated || m.datatype > typeUUID {
-		return "complicated", "is a data set, a template, an array, bytes or a file, which are not kept"
+		return "complicated", "is a data set, an array, bytes or a file, which are not kept"
 	}
 	if m.field == fieldString {
 		if len(m.text) > telemetry.MaxTextBytes || !utf8.ValidString(m.text) {

@@ -64,6 +64,81 @@ func (h *Host) send(t testing.TB, topic string, raw []byte, at time.Time) string
 	return outcome(h.Take(parsed, raw, at))
 }
 
+// A sample is a metric of a test: of a template when it has parts.
+type sample struct {
+	name       string
+	datatype   uint64
+	value      uint64
+	definition bool
+	parts      []sample
+}
+
+func (s sample) encode() []byte {
+	var m []byte
+	m = protowire.AppendTag(m, 1, protowire.BytesType)
+	m = protowire.AppendString(m, s.name)
+	if s.datatype > 0 {
+		m = protowire.AppendTag(m, 4, protowire.VarintType)
+		m = protowire.AppendVarint(m, s.datatype)
+	}
+	if s.parts == nil {
+		m = protowire.AppendTag(m, fieldInt, protowire.VarintType)
+		return protowire.AppendVarint(m, s.value)
+	}
+	var body []byte
+	for _, part := range s.parts {
+		body = protowire.AppendTag(body, 2, protowire.BytesType)
+		body = protowire.AppendBytes(body, part.encode())
+	}
+	body = protowire.AppendTag(body, 4, protowire.BytesType)
+	body = protowire.AppendString(body, "Pump")
+	body = protowire.AppendTag(body, 5, protowire.VarintType)
+	body = protowire.AppendVarint(body, protowire.EncodeBool(s.definition))
+	m = protowire.AppendTag(m, fieldTemplate, protowire.BytesType)
+	return protowire.AppendBytes(m, body)
+}
+
+func encode(seq uint64, samples ...sample) []byte {
+	var p []byte
+	for _, s := range samples {
+		p = protowire.AppendTag(p, 2, protowire.BytesType)
+		p = protowire.AppendBytes(p, s.encode())
+	}
+	p = protowire.AppendTag(p, 3, protowire.VarintType)
+	return protowire.AppendVarint(p, seq)
+}
+
+// TestTemplates reads instances as folders of metrics, templates in templates too,
+// and passes over definitions.
+func TestTemplates(t *testing.T) {
+	const typeTemplate = 19
+	h, _ := newTestHost()
+	pump := func(definition bool, name string, flow uint64, datatype uint64) sample {
+		return sample{name: name, datatype: typeTemplate, definition: definition, parts: []sample{
+			{name: "flow_m3h", datatype: datatype, value: flow},
+			{name: "motor", datatype: typeTemplate, parts: []sample{{name: "temperature_c", datatype: datatype, value: 0xfffffffe}}},
+		}}
+	}
+	got := h.send(t, "spBv1.0/hue/NBIRTH/kim-long", encode(0, pump(true, "_types_/Pump", 0, typeInt32), pump(false, "Pumps/1", 120, typeInt32)), now)
+	if want := "kim-long/link up=1|kim-long/Pumps.1 flow_m3h=120|kim-long/Pumps.1.motor temperature_c=-2"; got != want {
+		t.Errorf("birth\n got %s\nwant %s", got, want)
+	}
+	if n := h.Definitions(); n != 1 {
+		t.Errorf("%d definitions", n)
+	}
+	got = h.send(t, "spBv1.0/hue/NDATA/kim-long", encode(1, pump(false, "Pumps/1", 130, 0)), now) // types are those of the birth
+	if want := "kim-long/Pumps.1 flow_m3h=130|kim-long/Pumps.1.motor temperature_c=-2"; got != want {
+		t.Errorf("data\n got %s\nwant %s", got, want)
+	}
+	deep := sample{name: "x", value: 1}
+	for range maxDepth + 1 {
+		deep = sample{name: "x", datatype: typeTemplate, parts: []sample{deep}}
+	}
+	if got := h.send(t, "spBv1.0/hue/NDATA/kim-long", encode(2, deep), now); got != "bad_sparkplug" {
+		t.Errorf("templates without end: %s", got)
+	}
+}
+
 // messages are those of npm's sparkplug-payload, by their order.
 func messages(t testing.TB) (topics []string, payloads [][]byte) {
 	t.Helper()

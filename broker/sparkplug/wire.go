@@ -49,8 +49,18 @@ type metric struct {
 	field       protowire.Number // of the value; 0: none
 	bits        uint64           // of a number or a boolean
 	text        string
-	complicated bool // a data set, template, bytes
+	complicated bool // a data set, bytes, an extension
+	template    *template
 }
+
+// A template is a metric that is made of others (6.4.17).
+type template struct {
+	definition bool
+	metrics    []metric
+}
+
+// maxDepth is how deep templates may lie in each other.
+const maxDepth = 4
 
 // Fields of a metric's value.
 const (
@@ -60,6 +70,8 @@ const (
 	fieldDouble  = 13
 	fieldBoolean = 14
 	fieldString  = 15
+
+	fieldTemplate = 18
 )
 
 var errCut = errors.New("the message is cut off or is no protocol buffer")
@@ -102,6 +114,7 @@ func fields(b []byte, f func(n protowire.Number, t protowire.Type, varint uint64
 // parse reads a message.
 func parse(b []byte) (payload, error) {
 	var p payload
+	left := maxMetrics // of all templates
 	err := fields(b, func(n protowire.Number, t protowire.Type, v uint64, sub []byte) error {
 		switch {
 		case n == 1 && t == protowire.VarintType:
@@ -110,7 +123,7 @@ func parse(b []byte) (payload, error) {
 			if len(p.metrics) == maxMetrics {
 				return fmt.Errorf("more than %d metrics", maxMetrics)
 			}
-			m, err := parseMetric(sub)
+			m, err := parseMetric(sub, &left, maxDepth)
 			if err != nil {
 				return fmt.Errorf("metric %d: %w", len(p.metrics), err)
 			}
@@ -123,7 +136,9 @@ func parse(b []byte) (payload, error) {
 	return p, err
 }
 
-func parseMetric(b []byte) (metric, error) {
+// parseMetric reads a metric. left is how many metrics templates may have yet,
+// depth how deep they may lie.
+func parseMetric(b []byte, left *int, depth int) (metric, error) {
 	var m metric
 	err := fields(b, func(n protowire.Number, t protowire.Type, v uint64, sub []byte) error {
 		switch {
@@ -149,12 +164,41 @@ func parseMetric(b []byte) (metric, error) {
 			m.field, m.bits = n, v
 		case n == fieldString && t == protowire.BytesType:
 			m.field, m.text = n, string(sub)
+		case n == fieldTemplate && t == protowire.BytesType:
+			if depth == 0 {
+				return fmt.Errorf("templates lie more than %d deep in each other", maxDepth)
+			}
+			var err error
+			m.field = n
+			m.template, err = parseTemplate(sub, left, depth-1)
+			return err
 		case n >= 16 && n <= 19:
 			m.complicated = true
 		}
 		return nil
 	})
 	return m, err
+}
+
+func parseTemplate(b []byte, left *int, depth int) (*template, error) {
+	var out template
+	err := fields(b, func(n protowire.Number, t protowire.Type, v uint64, sub []byte) error {
+		switch {
+		case n == 2 && t == protowire.BytesType:
+			if *left--; *left < 0 {
+				return fmt.Errorf("templates of more than %d metrics", maxMetrics)
+			}
+			m, err := parseMetric(sub, left, depth)
+			if err != nil {
+				return fmt.Errorf("metric %d of a template: %w", len(out.metrics), err)
+			}
+			out.metrics = append(out.metrics, m)
+		case n == 5 && t == protowire.VarintType:
+			out.definition = v != 0
+		}
+		return nil
+	})
+	return &out, err
 }
 
 // properties reads the property Quality (6.4.8).

@@ -19,11 +19,11 @@ type Config struct {
 	Name    string `yaml:"name"`    // for messages, metrics and the link: province
 	Connect string `yaml:"connect"` // mqtt://host:1883, mqtts://host:8883, ws:// or wss://host/mqtt
 	Client  string `yaml:"client"`  // client id there; default haidang-{gateway}-{name}
-	User    string `yaml:"user"`
-	Secret  string `yaml:"secret"`
-	CA      string `yaml:"ca"`   // PEM file of the authorities; default those of the system
-	Cert    string `yaml:"cert"` // PEM file of our certificate, where there is to be one
-	Key     string `yaml:"key"`
+	User    string `yaml:"user"`    // at the other broker; empty: nobody logs in
+	Secret  string `yaml:"secret"`  // of the user; rather as ${NAME} than here
+	CA      string `yaml:"ca"`      // PEM file of the authorities; default those of the system
+	Cert    string `yaml:"cert"`    // PEM file of our certificate, where there is to be one
+	Key     string `yaml:"key"`     // PEM file of that certificate's key
 
 	Subscribe []string `yaml:"subscribe"` // topic filters whose messages are taken in, at QoS 1
 	Forward   Forward  `yaml:"forward"`

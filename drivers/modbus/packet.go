@@ -13,7 +13,7 @@ import (
 // A Packet is what a modem sends of itself: to say who it is, or that it is
 // there. One of its forms is set.
 type Packet struct {
-	Text    string `yaml:"text"`
+	Text    string `yaml:"text"`    // printable characters, as they are
 	Hex     string `yaml:"hex"`     // bytes, with or without spaces
 	Pattern string `yaml:"pattern"` // a regular expression (RE2) for the whole packet, a registration only
 }
