@@ -13,6 +13,10 @@ import (
 const (
 	checkpointMagic   = "HDRS"
 	checkpointVersion = 3
+
+	// checkpointBefore is the oldest version that is read: it does not say which
+	// source delivered what was heard last.
+	checkpointBefore = 2
 )
 
 // Checkpoint returns the engine's state; see the package's documentation. The
@@ -58,13 +62,14 @@ func unsealed(checkpoint []byte) (reader, error) {
 	if body < len(checkpointMagic)+1 || string(checkpoint[:len(checkpointMagic)]) != checkpointMagic {
 		return reader{}, errors.New("it does not begin with " + checkpointMagic)
 	}
-	if v := checkpoint[len(checkpointMagic)]; v != checkpointVersion {
-		return reader{}, fmt.Errorf("it has version %d, this program reads version %d only: evaluate the log from its start", v, checkpointVersion)
+	version := checkpoint[len(checkpointMagic)]
+	if version < checkpointBefore || version > checkpointVersion {
+		return reader{}, fmt.Errorf("it has version %d, this program reads versions %d to %d: evaluate the log from its start", version, checkpointBefore, checkpointVersion)
 	}
 	if crc32.Checksum(checkpoint[:body], castagnoli()) != binary.LittleEndian.Uint32(checkpoint[body:]) {
 		return reader{}, errors.New("it is damaged, its checksum is wrong")
 	}
-	return reader{rest: checkpoint[len(checkpointMagic)+1 : body]}, nil
+	return reader{version: version, rest: checkpoint[len(checkpointMagic)+1 : body]}, nil
 }
 
 // CheckpointDocument returns the document that was in force when a checkpoint was

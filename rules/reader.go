@@ -11,9 +11,10 @@ import (
 // A reader reads the body of a checkpoint. After an error everything it returns
 // is zero.
 type reader struct {
-	rest  []byte
-	texts []string
-	err   error
+	version byte // of the checkpoint
+	rest    []byte
+	texts   []string
+	err     error
 }
 
 var errShort = errors.New("it ends too early")
@@ -106,7 +107,10 @@ func (r *reader) text() string {
 func (r *reader) device() deviceState {
 	d := deviceState{id: r.text()}
 	for range r.count(6) {
-		s := streamState{kind: r.text(), heard: r.signed(), newest: r.signed(), quality: telemetry.Quality(r.byte()), ever: r.byte() == 1, source: r.text()}
+		s := streamState{kind: r.text(), heard: r.signed(), newest: r.signed(), quality: telemetry.Quality(r.byte()), ever: r.byte() == 1}
+		if r.version > 2 {
+			s.source = r.text()
+		}
 		for range r.count(11) {
 			c := cellState{name: r.text()}
 			c.cell = cell{number: r.float(), word: r.text(), at: r.signed()}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"haidang/gateway/telemetry"
 )
 
 // verb runs a verb of the haidang under test and returns what it prints.
@@ -50,6 +52,7 @@ func TestBackup(t *testing.T) {
 			p.mu.Unlock()
 			p.slowest()
 		}
+		raised := tr.warnings(t) // before the backup
 		file := filepath.Join(tr.dir, "backup.tar")
 		begin := time.Now()
 		if out, err := tr.verb("backup", file, "--config", "gateway.yaml"); err != nil {
@@ -57,11 +60,11 @@ func TestBackup(t *testing.T) {
 		}
 		r.recovery = max(r.recovery, time.Since(begin))
 		for _, p := range tr.publishers {
-			if wait := p.slowest(); wait > 2*time.Second {
+			if wait := p.slowest(); wait > 2*time.Second*slowness() {
 				t.Errorf("an acknowledgement took %v beside the backup", wait)
 			}
 		}
-		lost := tr.restored(t, file, acked)
+		lost := tr.restored(t, file, acked, raised)
 		r.lost += lost
 		for i := range acked {
 			for _, one := range acked[i] {
@@ -87,7 +90,7 @@ func TestBackup(t *testing.T) {
 }
 
 // restored runs a gateway of its own on a copy and compares.
-func (tr *trial) restored(t *testing.T, file string, acked [][]bool) (lost int) {
+func (tr *trial) restored(t *testing.T, file string, acked [][]bool, raised []telemetry.Warning) (lost int) {
 	t.Helper()
 	second := newBox(t, "", map[string]string{"ioc": tr.centre.config(), "ais": "[]"})
 	if out, err := second.verb("restore", file, "--data", second.data); err != nil {
@@ -115,11 +118,41 @@ func (tr *trial) restored(t *testing.T, file string, acked [][]bool) (lost int) 
 			}
 		}
 	}
+	tr.sameWarnings(t, second, raised)
 	second.verified(t)
 	if code, _ := second.stop(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, second.output.tail())
 	}
 	return lost
+}
+
+// sameWarnings compares the warnings of a copy with those of the gateway itself:
+// those that were raised before the backup are there, and all have the ids that the
+// gateway itself has given them, though the copy has evaluated the end of its log by
+// itself. So none is raised twice.
+func (tr *trial) sameWarnings(t *testing.T, second *box, raised []telemetry.Warning) {
+	t.Helper()
+	here, there := map[string]bool{}, map[string]bool{}
+	for _, w := range second.warnings(t) {
+		there[w.ID] = true
+	}
+	for _, w := range tr.warnings(t) { // now, so more than raised
+		here[w.ID] = true
+	}
+	for id := range there {
+		if !here[id] {
+			t.Errorf("the copy has raised %s, which the gateway itself does not know", id)
+		}
+	}
+	missing := 0
+	for i := range raised {
+		if !there[raised[i].ID] {
+			missing++
+		}
+	}
+	if missing > 0 || len(there) == 0 {
+		t.Errorf("%d of %d warnings that were raised before the backup are not in the copy, which has %d", missing, len(raised), len(there))
+	}
 }
 
 // verified lets haidang verify its own data.

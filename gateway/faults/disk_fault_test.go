@@ -5,7 +5,6 @@ package faults
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 // TestPowerCut cuts the power of the disk under load: 2 of the issue.
 func TestPowerCut(t *testing.T) {
 	cycles := times(t, 2, 100)
+	random := chance(t)
 	d := newDisk(t, 1<<30)
 	tr := newTrial(t, filepath.Join(d.dir, "data"), 6, nil)
 	r := row{fault: "2 power cut"}
@@ -23,7 +23,7 @@ func TestPowerCut(t *testing.T) {
 	tr.start()
 	tr.load()
 	for range cycles {
-		<-time.After(200*time.Millisecond + rand.N(1500*time.Millisecond))
+		<-time.After(200*time.Millisecond + time.Duration(random.Int64N(int64(1500*time.Millisecond))))
 		d.cut()
 		tr.kill()
 		d.remount()
@@ -74,7 +74,7 @@ func TestDiskFull(t *testing.T) {
 		r.times++
 	}
 	tr.unload()
-	if r.recovery > 10*time.Second {
+	if r.recovery > 10*time.Second*slowness() {
 		t.Errorf("it took %v to recover, want 10 s", r.recovery)
 	}
 	if !strings.Contains(tr.output.String(), "the disk is nearly full") {

@@ -71,7 +71,7 @@ func (d *disk) cut() {
 // remount mounts it again after a cut; nobody may have a file of it open.
 func (d *disk) remount() {
 	d.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(5 * time.Second * slowness())
 	for {
 		out, err := exec.Command("umount", d.dir).CombinedOutput()
 		if err == nil {
@@ -93,7 +93,7 @@ func (d *disk) free() int64 {
 	if err := unix.Statfs(d.dir, &st); err != nil {
 		d.t.Fatal(err)
 	}
-	return int64(st.Bavail) * st.Bsize
+	return int64(st.Bavail) * int64(st.Bsize) // of 32 bits on arm
 }
 
 // fill takes all but so many bytes of the disk away, until empty.

@@ -9,6 +9,12 @@
 // acknowledged, lost and doubled, how many warnings were missed, and how long
 // recovery took.
 //
+// With "ci" chance has a fixed seed, so that a failure is that of a change; "full"
+// takes another each time and prints it, and HAIDANG_FAULTS_SEED repeats it. What is
+// bounded in time may take six times as long with "ci": the machine is shared and
+// may be slow, and a bound that is missed by a neighbour's work tells nothing. What
+// must not be lost is held to the same with both.
+//
 // # What is reconciled
 //
 // A publisher numbers its readings, gives each a time of its own, keeps them in

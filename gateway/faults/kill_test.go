@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -9,12 +8,13 @@ import (
 // TestKill kills the process at random moments under load: 1 of the issue.
 func TestKill(t *testing.T) {
 	cycles := times(t, 10, 1000)
+	random := chance(t)
 	tr := newTrial(t, "", 6, nil)
 	r := row{fault: "1 kill -9"}
 	tr.start()
 	tr.load()
 	for range cycles {
-		<-time.After(100*time.Millisecond + rand.N(600*time.Millisecond))
+		<-time.After(100*time.Millisecond + time.Duration(random.Int64N(int64(600*time.Millisecond))))
 		tr.kill()
 		begin := time.Now()
 		tr.start()

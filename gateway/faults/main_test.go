@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// timesVariable is how often each fault is done with full, in place of its own number.
+const timesVariable = "HAIDANG_FAULTS_TIMES"
+
 // times returns how often a fault is done, and skips the test where faults are
 // not asked for.
 func times(t *testing.T, ci, full int) int {
@@ -63,6 +67,13 @@ func times(t *testing.T, ci, full int) int {
 	case "ci":
 		return ci
 	case "full":
+		if text := os.Getenv(timesVariable); text != "" {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				t.Fatalf("%s is %q, expected a number from 1", timesVariable, text)
+			}
+			return n
+		}
 		return full
 	case "":
 		t.Skipf("set %s to ci or full (make faults-ci, make faults)", variable)

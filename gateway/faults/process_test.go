@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"haidang/gateway/telemetry"
 )
 
 // A box is a gateway in a process of its own, with its configuration.
@@ -145,6 +147,16 @@ func (g *box) write(name, text string) {
 	}
 }
 
+// rewrite changes the configuration.
+func (g *box) rewrite(from, to string) {
+	g.t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, "gateway.yaml"))
+	if err != nil || !strings.Contains(string(text), from) {
+		g.t.Fatalf("the configuration has no %q: %v", from, err)
+	}
+	g.write("gateway.yaml", strings.ReplaceAll(string(text), from, to))
+}
+
 // launch starts the process.
 func (g *box) launch() {
 	g.t.Helper()
@@ -187,6 +199,7 @@ func (g *box) start() time.Duration {
 
 func (g *box) awaitReady(patience time.Duration) {
 	g.t.Helper()
+	patience *= slowness()
 	deadline := time.Now().Add(patience)
 	for {
 		if status, _ := g.try("/readyz"); status == http.StatusOK {
@@ -219,8 +232,8 @@ func (g *box) stop() (int, time.Duration) {
 	}
 	select {
 	case <-g.ended:
-	case <-time.After(30 * time.Second):
-		g.t.Fatalf("still running 30 s after SIGTERM\n%s", g.output.tail())
+	case <-time.After(30 * time.Second * slowness()):
+		g.t.Fatalf("still running long after SIGTERM\n%s", g.output.tail())
 	}
 	return g.exit, time.Since(begin)
 }
@@ -235,6 +248,19 @@ func (g *box) try(path string) (int, string) {
 	defer response.Body.Close()
 	body, _ := io.ReadAll(response.Body)
 	return response.StatusCode, string(body)
+}
+
+// warnings returns all warnings as they stand.
+func (g *box) warnings(t testing.TB) []telemetry.Warning {
+	t.Helper()
+	_, body := g.try("/api/v1/warnings?state=all")
+	var answer struct {
+		Warnings []telemetry.Warning `json:"warnings"`
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+		t.Fatalf("warnings: %v: %.200s", err, body)
+	}
+	return answer.Warnings
 }
 
 // metric returns the sum of a metric's samples whose labels contain all of
@@ -271,6 +297,7 @@ func (g *box) settled(patience time.Duration) {
 
 func (g *box) eventually(what string, within time.Duration, ok func() bool) {
 	g.t.Helper()
+	within *= slowness()
 	deadline := time.Now().Add(within)
 	for !ok() {
 		if time.Now().After(deadline) {

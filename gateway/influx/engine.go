@@ -50,6 +50,8 @@ type engine struct {
 	queries *query.Executor
 	expiry  *retention.Service // never opened: the patrol calls its DeletionCheck
 	handler http.Handler       // the whole API, for this process only
+
+	uncounted *uncounted // between points and store on machines of 32 bits; else nil
 }
 
 // openEngine opens the engine in a folder that this process has locked.
@@ -91,7 +93,7 @@ func openEngine(dir string, cfg Config, log *slog.Logger) (_ *engine, err error)
 		return nil, err
 	}
 	e.points = coordinator.NewPointsWriter()
-	e.points.TSDBStore = e.store
+	e.writeTo(e.points, countsAlign())
 	e.points.MetaClient = e.meta
 	e.points.Subscriber = nobody{}
 	e.points.WriteTimeout = cfg.Timeout.Std()

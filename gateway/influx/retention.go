@@ -85,7 +85,10 @@ func (s *Store) expire(ctx context.Context, now time.Time) error {
 			continue
 		}
 		statement := fmt.Sprintf(`DELETE FROM "%s" WHERE time < %d`, escapeIdentifier(kind), before.UnixNano())
-		if err := s.each(ctx, http.MethodPost, statement, func(*Series) error { return nil }); err != nil {
+		done := s.engine.deleting()
+		err := s.each(ctx, http.MethodPost, statement, func(*Series) error { return nil })
+		done()
+		if err != nil {
 			return fmt.Errorf("delete %s before %s: %w", kind, before.UTC().Format(time.RFC3339), err)
 		}
 		s.deleted[kind] = before

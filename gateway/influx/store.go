@@ -42,6 +42,7 @@ type Store struct {
 
 	lock     *os.File
 	engine   *engine // nil when the server is elsewhere
+	census   *census // of its files; Run's once it runs
 	ingest   http.Handler
 	listener net.Listener  // nil when nothing is listened on
 	slots    chan struct{} // bounds the queries of the port
@@ -114,6 +115,10 @@ func (s *Store) openInside() (err error) {
 			}
 			return fmt.Errorf("influx.listen: %w", err)
 		}
+	}
+	s.census = &census{dir: s.dir}
+	if err := s.census.compare(s.log); err != nil {
+		return err
 	}
 	if s.engine, err = openEngine(s.dir, s.cfg, s.log); err != nil {
 		return err
@@ -213,6 +218,7 @@ func (s *Store) Run(ctx context.Context) error {
 	var patrol sync.WaitGroup
 	if s.engine != nil {
 		patrol.Go(func() { s.patrolUntil(ctx) })
+		patrol.Go(func() { s.census.count(ctx, s.log) })
 	}
 	err := s.serve(ctx)
 	cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -167,4 +168,33 @@ func residentMiB(b *testing.B) float64 {
 		}
 	}
 	return 0
+}
+
+// BenchmarkScan reads the blocks of a log as each start does, from the page cache.
+func BenchmarkScan(b *testing.B) {
+	dir := b.TempDir()
+	s := open(b, dir)
+	word := strings.Repeat("word ", 200)
+	var some []telemetry.Reading
+	for i := range 100 {
+		r := river("a", float64(i))
+		r.Values = append(r.Values, telemetry.Value{Name: "pad", Text: word})
+		some = append(some, r)
+	}
+	for range 500 {
+		put(b, s, some...)
+	}
+	shut(b, s)
+	folder := filepath.Join(dir, streamsFolder, streamReadings, blockFolder)
+	for b.Loop() {
+		blocks, err := scan(streamReadings, folder)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size := 0
+		for _, one := range blocks {
+			size += one.size
+		}
+		b.SetBytes(int64(size))
+	}
 }

@@ -186,7 +186,7 @@ func TestCheckpoints(t *testing.T) {
 	if err != nil || !bytes.Equal(got, blob) {
 		t.Errorf("%d bytes, %v; want the %d bytes that were saved last", len(got), err, len(blob))
 	}
-	if n := s.current().bytes(soon(t), "OBJ_"+bucketObjects); n > 5<<20+100_000 {
+	if n := s.current().bytes(soon(t), "OBJ_"+bucketObjects); n > 2*(5<<20+100_000) {
 		t.Errorf("the checkpoints take %d bytes: old ones are not removed", n)
 	}
 }

@@ -2,11 +2,14 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,44 +19,107 @@ const (
 	checkpointChunk   = 256 << 10
 	maxCheckpoints    = 1 << 30 // bytes of all checkpoints
 	checkpointSubject = "$O." + bucketObjects + ".C."
+	checkpointMeta    = "$O." + bucketObjects + ".M."
 )
+
+// secondMark is behind the name of the second object of a checkpoint.
+const secondMark = "~"
 
 // SaveCheckpoint stores what a follower made of the log, under a name, in place
 // of what was there: after a crash there is either the old one or the new one,
-// whole. It is on disk when SaveCheckpoint returns.
+// whole. It is on disk when SaveCheckpoint returns. The one before it stays there
+// too, should the disk damage the newer one: a follower that wants to go on from
+// it must not give the frames since then free.
 func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) error {
 	objects, err := s.objects(ctx)
 	if err != nil {
 		return err
 	}
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	object, known := s.saveTo[name]
+	if !known {
+		if object, err = s.olderObject(ctx, name); err != nil {
+			return fmt.Errorf("save checkpoint %q: %w", name, err)
+		}
+	}
 	s.writing.RLock()
 	defer s.writing.RUnlock()
-	meta := jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: checkpointChunk}}
+	meta := jetstream.ObjectMeta{Name: object, Opts: &jetstream.ObjectMetaOptions{ChunkSize: checkpointChunk}}
 	if _, err := objects.Put(ctx, meta, bytes.NewReader(blob)); err != nil {
 		return fmt.Errorf("save checkpoint %q of %d bytes: %w", name, len(blob), err)
 	}
+	s.saveTo[name] = otherObject(object)
 	return nil
 }
 
+func otherObject(object string) string {
+	if name, second := strings.CutSuffix(object, secondMark); second {
+		return name
+	}
+	return object + secondMark
+}
+
+// olderObject returns which of the two objects of a checkpoint is to be replaced.
+func (s *Spool) olderObject(ctx context.Context, name string) (string, error) {
+	saved, err := s.saved(ctx, name)
+	if err != nil || len(saved) == 0 {
+		return name, err
+	}
+	return otherObject(saved[0].info.Name), nil
+}
+
+// A savedObject is a checkpoint and the sequence at which it was saved.
+type savedObject struct {
+	seq  uint64
+	info *jetstream.ObjectInfo
+}
+
+// saved returns the checkpoints of a name, the newest first.
+func (s *Spool) saved(ctx context.Context, name string) ([]savedObject, error) {
+	stream, err := s.current().append.Stream(ctx, "OBJ_"+bucketObjects)
+	if err != nil {
+		return nil, fmt.Errorf("open the checkpoints: %w", err)
+	}
+	var out []savedObject
+	for _, object := range []string{name, name + secondMark} {
+		m, err := stream.GetLastMsgForSubject(ctx, checkpointMeta+base64.URLEncoding.EncodeToString([]byte(object)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		info := &jetstream.ObjectInfo{}
+		if err := json.Unmarshal(m.Data, info); err != nil || info.Deleted {
+			continue // what is damaged was told when the log was opened
+		}
+		out = append(out, savedObject{m.Sequence, info})
+	}
+	slices.SortFunc(out, func(a, b savedObject) int { return cmp.Compare(b.seq, a.seq) })
+	return out, nil
+}
+
 // LoadCheckpoint returns what was saved last under the name, nil when there is
-// nothing. A checkpoint that is damaged (its SHA-256 differs) is an error.
+// nothing. Of a checkpoint that is damaged (its SHA-256 differs) it returns the one
+// before it, and an error when that is damaged too.
 func (s *Spool) LoadCheckpoint(ctx context.Context, name string) ([]byte, error) {
-	objects, err := s.objects(ctx)
-	if err != nil {
-		return nil, err
-	}
-	object, err := objects.GetInfo(ctx, name)
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
-		return nil, nil
-	}
+	saved, err := s.saved(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
 	}
-	blob, err := s.pieces(ctx, object)
-	if err != nil {
-		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+	var errs []error
+	for _, object := range saved {
+		blob, err := s.pieces(ctx, object.info)
+		if err == nil {
+			if len(errs) > 0 {
+				s.logger.Error("a checkpoint is damaged; the one before it is taken", "checkpoint", name, "error", errs[0])
+			}
+			return blob, nil
+		}
+		errs = append(errs, fmt.Errorf("load checkpoint %q: %w", name, err))
 	}
-	return blob, nil
+	return nil, errors.Join(errs...)
 }
 
 // pieces joins the pieces of a checkpoint. Each is asked for by itself: the
@@ -94,7 +160,7 @@ func (s *Spool) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 func (s *Spool) sweepCheckpoints(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
-	objects, err := s.link.append.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+	_, err := s.link.append.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 		Bucket: bucketObjects, Description: "haidang: checkpoints of followers",
 		MaxBytes: maxCheckpoints, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
 	})
@@ -105,12 +171,22 @@ func (s *Spool) sweepCheckpoints(ctx context.Context) error {
 		return nil // another machine may be saving one
 	}
 	whole := map[string]bool{}
-	list, err := objects.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+	names, err := s.subjects(ctx, "OBJ_"+bucketObjects, checkpointMeta)
+	if err != nil {
 		return fmt.Errorf("list the checkpoints: %w", err)
 	}
-	for _, object := range list {
-		whole[checkpointSubject+object.NUID] = true
+	for _, encoded := range names {
+		name, err := base64.URLEncoding.DecodeString(encoded)
+		if err != nil {
+			continue // not ours
+		}
+		saved, err := s.saved(ctx, strings.TrimSuffix(string(name), secondMark))
+		if err != nil {
+			return fmt.Errorf("list the checkpoints: %w", err)
+		}
+		for _, object := range saved {
+			whole[checkpointSubject+object.info.NUID] = true
+		}
 	}
 	stream, err := s.link.append.Stream(ctx, "OBJ_"+bucketObjects)
 	if err != nil {

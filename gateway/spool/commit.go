@@ -394,6 +394,7 @@ func isBroken(err error) bool {
 // finish hands the frame's outcome to the completer.
 func (c *core) finish(f *pending, err error) {
 	if err == nil && f.count > 0 {
+		c.noteEnd(f)
 		c.last.Store(f.seq)
 		c.lastReceived.Store(f.received.UnixNano())
 		c.full.Store(false)
@@ -403,6 +404,20 @@ func (c *core) finish(f *pending, err error) {
 		c.metrics.seconds.Observe(time.Since(f.born).Seconds())
 	}
 	c.finished <- settled{frame: f, err: err}
+}
+
+// noteEnd notes that the frame is on disk; see ends.
+func (c *core) noteEnd(f *pending) {
+	if c.spool.ends == nil {
+		return
+	}
+	c.spool.ends.note(c.name, func(e end) end {
+		e.last, e.received = f.seq, f.received.UnixNano()
+		if e.first == 0 {
+			e.first = f.seq
+		}
+		return e
+	})
 }
 
 // complete calls the producers back, so that the committer can go on.

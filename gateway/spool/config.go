@@ -30,7 +30,8 @@ const (
 	lettersMaxAge    = 90 * 24 * time.Hour
 )
 
-// Config is the part "spool" of the configuration.
+// Config is the part "spool" of the configuration: how much of the log is kept, and
+// where.
 type Config struct {
 	// MaxBytes bounds the readings on disk. Default: the smaller of 8 GiB and
 	// half the free disk. At least 4 MiB.

@@ -32,11 +32,14 @@
 // external cluster with Config.URL, and then nothing lies here):
 //
 //	<Dir>/lock                                  flock, the process id of the owner
+//	<Dir>/ends                                  where each log begins and ends, noted after each frame
+//	<Dir>/positions                             the positions once more, some seconds old
+//	<Dir>/aside                                 files that were found damaged, as they were; at most 64 and 256 MiB
 //	<Dir>/jetstream/$G/streams/READINGS         subject readings.0
 //	<Dir>/jetstream/$G/streams/WARNINGS         subject warnings.0
 //	<Dir>/jetstream/$G/streams/DEAD_LETTERS     subject dead_letters.0
 //	<Dir>/jetstream/$G/streams/KV_POSITIONS     key <log>.<follower>: sequence, decimal
-//	<Dir>/jetstream/$G/streams/OBJ_CHECKPOINTS  one object for each checkpoint
+//	<Dir>/jetstream/$G/streams/OBJ_CHECKPOINTS  two objects for each checkpoint: the newest and the one before it
 //
 // The last part of a subject is the partition, always 0 so far. A message is a
 // frame: its payload is the lines and nothing else, so that any NATS tool shows
@@ -56,4 +59,24 @@
 // is it of frames without the header. Every frame is synced
 // (SyncAlways): with JetStream's default of two minutes a power cut loses
 // acknowledged records.
+//
+// # What a damaged disk costs
+//
+// JetStream cuts a block of 8 MiB off at the first record whose checksum is wrong.
+// So Open reads all blocks before the server does and mends them: a record in which
+// one bit is wrong is put right (up to 32 KiB, for two seconds), other damaged
+// records are taken out and nothing else is, and a filler stands for them, so that
+// no sequence is ever given twice. What is lost in a log is told by sequence and
+// time: as a line in the program's log, as a dead letter with the reason "damaged"
+// and in haidang_spool_lost_frames_total; each follower that had not read it gets a
+// dead letter "gap" besides. A damaged checkpoint is replaced by the one before it,
+// lost positions by their second copy, a damaged description of a stream (meta.inf)
+// by a new one. The damaged files are kept in the folder aside. Reading 2 GiB takes
+// about as long as the disk needs to deliver them, twice after a kill, when the
+// server reads them too. See mend.go and plan.go; TestSweep tries some nine hundred ways.
+//
+// The size of the blocks is JetStream's own choice: 8 MiB for logs that may be
+// larger than 32 MiB, else 4 MiB (nats-server 2.15, stream.go,
+// autoTuneFileStorageBlockSize). No setting reaches it; since only damaged records
+// go, it no longer matters to what is lost.
 package spool

@@ -50,7 +50,7 @@ type FollowOptions struct {
 // follower's until it returns.
 //
 // Frames that are gone before they were read (bounds, a damaged disk) are
-// counted, and a dead letter tells which.
+// counted, and a dead letter tells a follower with a name which.
 func (l *Log[T]) Follow(ctx context.Context, o FollowOptions, accept func(context.Context, *Batch[T]) error) error {
 	ctx, cancel, err := l.core.spool.join(ctx, l.core.name, o.Name)
 	if err != nil {
@@ -246,6 +246,9 @@ func (f *follower[T]) notice(ctx context.Context, r *raw) error {
 	}
 	n := behind - first
 	f.metrics.dropped.Add(float64(n))
+	if f.options.Name == "" {
+		return nil // it reads again what others have been told of
+	}
 	return f.mention(ctx, telemetry.DeadLetter{
 		Place:  fmt.Sprintf("%s %d-%d", f.log.core.name, first, behind-1),
 		Reason: "gap",

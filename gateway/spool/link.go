@@ -16,8 +16,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Streams and buckets.
+// Logs, their streams, and buckets.
 const (
+	logReadings = "readings"
+	logWarnings = "warnings"
+	logLetters  = "dead_letters"
+
 	streamReadings = "READINGS"
 	streamWarnings = "WARNINGS"
 	streamLetters  = "DEAD_LETTERS"

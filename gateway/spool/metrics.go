@@ -17,7 +17,7 @@ type metrics struct {
 
 	frames, records, bytes, refused *prometheus.CounterVec
 	seconds                         *prometheus.HistogramVec
-	retries, dropped, letters       *prometheus.CounterVec
+	retries, dropped, letters, lost *prometheus.CounterVec
 	rereads                         *prometheus.CounterVec
 	restarts, positionErrors, paced prometheus.Counter
 
@@ -56,6 +56,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"log"}),
 		retries:        counter("follower_retries_total", "Batches that a follower did not accept.", "log", "follower"),
 		dropped:        counter("follower_dropped_total", "Frames that were gone before the follower had read them.", "log", "follower"),
+		lost:           counter("lost_frames_total", "Frames that a damaged disk has lost, found at the start.", "log"),
 		letters:        counter("dead_letters_total", "Records and frames set aside for a follower.", "log", "follower", "reason"),
 		rereads:        counter("reread_total", "Times that reading a log was interrupted and begun again.", "log"),
 		restarts:       with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_restarts_total", Help: "Restarts of the embedded log."}),

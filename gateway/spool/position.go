@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,7 +36,8 @@ type positions struct {
 	at   map[followerKey]*position
 	wake chan struct{} // capacity 1
 
-	progress chan struct{} // capacity 1: a follower has accepted something
+	progress chan struct{}    // capacity 1: a follower has accepted something
+	second   *secondPositions // nil in a cluster
 }
 
 func openPositions(ctx context.Context, s *Spool) (*positions, error) {
@@ -48,8 +51,8 @@ func openPositions(ctx context.Context, s *Spool) (*positions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the positions of the followers: %w", err)
 	}
-	keys, err := kv.Keys(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+	keys, err := s.subjects(ctx, "KV_"+bucketKV, positionSubject)
+	if err != nil {
 		return nil, fmt.Errorf("list the positions of the followers: %w", err)
 	}
 	for _, key := range keys {
@@ -57,7 +60,36 @@ func openPositions(ctx context.Context, s *Spool) (*positions, error) {
 			return nil, err
 		}
 	}
+	if s.config.URL == "" {
+		p.second = &secondPositions{path: filepath.Join(s.options.Dir, positionsFile)}
+		p.restore()
+	}
 	return p, nil
+}
+
+// positionSubject is that of a bucket's keys.
+const positionSubject = "$KV." + bucketKV + "."
+
+// subjects returns what comes behind prefix in the subjects of a stream. The
+// client's own way to list the keys of a bucket is a cursor, which waits in vain
+// for what the disk has lost.
+func (s *Spool) subjects(ctx context.Context, name, prefix string) ([]string, error) {
+	stream, err := s.link.append.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for subject := range info.State.Subjects {
+		if rest, ok := strings.CutPrefix(subject, prefix); ok {
+			out = append(out, rest)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string) error {
@@ -65,18 +97,15 @@ func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
+	if err != nil && ctx.Err() == nil && p.spool.config.URL == "" {
+		p.spool.logger.Error("the position of a follower cannot be read", "key", key, "error", err)
+		return nil // there is a second one
+	}
 	if err != nil {
 		return fmt.Errorf("read position %s: %w", key, err)
 	}
-	log, encoded, _ := strings.Cut(key, ".")
-	name := decodeKey(encoded)
-	var c *core
-	for _, one := range p.spool.cores() {
-		if one.name == log {
-			c = one
-		}
-	}
-	if c == nil || c == p.spool.readings.core && !p.spool.known(name) {
+	follower, c := p.keyOf(key)
+	if c == nil {
 		if err := kv.Purge(ctx, key); err != nil {
 			return fmt.Errorf("forget position %s: %w", key, err)
 		}
@@ -84,14 +113,32 @@ func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string)
 	}
 	seq, err := strconv.ParseUint(string(entry.Value()), 10, 64)
 	if err != nil {
-		return fmt.Errorf("position %s: %q is not a sequence", key, entry.Value())
+		p.spool.logger.Error("the position of a follower cannot be read", "key", key, "error", err)
+		return nil
 	}
+	p.set(follower, c, seq, seq)
+	return nil
+}
+
+// keyOf returns whose position a key is; without a core nobody's.
+func (p *positions) keyOf(key string) (followerKey, *core) {
+	log, encoded, _ := strings.Cut(key, ".")
+	name := decodeKey(encoded)
+	for _, c := range p.spool.cores() {
+		if c.name == log && (c != p.spool.readings.core || p.spool.known(name)) {
+			return followerKey{log, name}, c
+		}
+	}
+	return followerKey{}, nil
+}
+
+// set takes over a position that was stored.
+func (p *positions) set(key followerKey, c *core, seq, stored uint64) {
 	if last := c.last.Load(); seq > last {
-		p.spool.logger.Warn("a follower had read frames that the log has lost", "follower", name, "log", log, "frames", seq-last)
+		p.spool.logger.Warn("a follower had read frames that the log has lost", "follower", key.name, "log", key.log, "frames", seq-last)
 		seq = last
 	}
-	p.at[followerKey{log, name}] = &position{seq: seq, stored: seq, accepted: seq}
-	return nil
+	p.at[key] = &position{seq: seq, stored: min(stored, seq), accepted: seq}
 }
 
 // known tells whether a follower's position on the readings is kept.
@@ -197,6 +244,7 @@ func (p *positions) keep() {
 			if err := p.store(ctx); err != nil {
 				p.spool.logger.Warn("store the positions at the end; some frames will be delivered again", "error", err)
 			}
+			p.keepSecond(0)
 			return
 		}
 		begin := time.Now()
@@ -211,6 +259,7 @@ func (p *positions) keep() {
 			p.again()
 		} else {
 			failures = 0
+			p.keepSecond(secondPause)
 			if p.spool.readings.core.full.Load() {
 				p.spool.room.kick()
 			}

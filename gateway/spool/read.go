@@ -16,6 +16,7 @@ const (
 	aheadBytes  = 1 << 20
 
 	cursorLife  = time.Minute // of a cursor that nobody reads from
+	heartbeat   = time.Second // a cursor that says nothing for two of them is opened again
 	parkAfter   = 20 * time.Second
 	restAtFirst = 50 * time.Millisecond
 	restAtMost  = 2 * time.Second
@@ -72,6 +73,7 @@ func (c *core) readThrough(ctx context.Context, link *link, from uint64, to chan
 	}
 	it, err := cursor.Messages(
 		jetstream.PullMaxMessagesWithBytesLimit(aheadFrames, aheadBytes),
+		jetstream.PullHeartbeat(heartbeat),
 		jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return from, fmt.Errorf("read the %s from %d: %w", c.name, from, err)

@@ -64,6 +64,9 @@ func (r *room) watch() {
 				r.judge(free)
 			}
 		}
+		if r.spool.ends != nil {
+			r.spool.ends.sync()
+		}
 		err := r.empty(r.spool.life, now)
 		if err != nil && !r.failing {
 			r.spool.logger.Warn("empty the readings that all followers have", "error", err)
@@ -105,6 +108,7 @@ func (r *room) thin() {
 		return
 	}
 	upTo := state.FirstSeq + (state.LastSeq-state.FirstSeq)/10
+	r.spool.readings.core.noteState(jetstream.StreamState{FirstSeq: upTo + 1})
 	r.spool.writing.RLock()
 	defer r.spool.writing.RUnlock()
 	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err == nil {
@@ -130,6 +134,7 @@ func (r *room) empty(ctx context.Context, now bool) error {
 		if c == r.spool.readings.core && state.LastSeq > 0 {
 			upTo := min(r.spool.positions.slowest(), state.LastSeq-1)
 			if upTo >= state.FirstSeq && upTo > r.upTo {
+				c.noteState(jetstream.StreamState{FirstSeq: upTo + 1}) // first: what is gone then is not lost
 				r.spool.writing.RLock()
 				err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
 				r.spool.writing.RUnlock()
@@ -143,6 +148,7 @@ func (r *room) empty(ctx context.Context, now bool) error {
 			}
 		}
 		c.storedBytes.Store(int64(state.Bytes))
+		c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	}
 	return nil
 }

@@ -32,6 +32,9 @@ func (s *Spool) Snapshot(take func(name string, content io.ReadCloser, size int6
 		if errors.Is(err, fs.ErrNotExist) && path != s.options.Dir {
 			return nil // a cursor's, gone with it
 		}
+		if entry.IsDir() && entry.Name() == asideFolder {
+			return fs.SkipDir
+		}
 		if err != nil || !entry.Type().IsRegular() || entry.Name() == "lock" {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -31,6 +32,8 @@ type Options struct {
 	// Unused with Config.URL.
 	Dir    string
 	Config Config
+	// Used says that there was a log before: if Dir has none, it was lost.
+	Used bool
 	// Scratch is for a log that can be made again, as that of a replay: frames
 	// are not synced one by one. A power cut may lose any of them.
 	Scratch bool
@@ -56,6 +59,8 @@ type Spool struct {
 	logger  *slog.Logger
 	metrics *metrics
 	lock    *os.File
+	ends    *ends    // nil in a cluster
+	damage  []damage // found when it was opened, until it is told
 
 	life   context.Context // until Close gives up waiting
 	end    context.CancelFunc
@@ -77,6 +82,9 @@ type Spool struct {
 	// that Snapshot finds it still.
 	writing sync.RWMutex
 
+	saving sync.Mutex
+	saveTo map[string]string // object to which a checkpoint is saved next, once known
+
 	followMu  sync.Mutex
 	following map[followerKey]bool
 	followers sync.WaitGroup
@@ -96,7 +104,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Spool{options: o, config: o.Config, logger: o.Logger, idle: make(chan struct{}), following: map[followerKey]bool{}}
+	s := &Spool{options: o, config: o.Config, logger: o.Logger, idle: make(chan struct{}), following: map[followerKey]bool{}, saveTo: map[string]string{}}
 	s.serving, s.stop = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
 	defer func() {
@@ -105,19 +113,26 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 		}
 	}()
 	if o.Config.URL == "" {
+		if _, err := os.Stat(o.Dir); o.Used && errors.Is(err, fs.ErrNotExist) {
+			s.damage = append(s.damage, damage{what: o.Dir})
+		}
 		if s.lock, err = lockFolder(o.Dir); err != nil {
 			return nil, err
 		}
 	}
 	s.metrics = newMetrics(o.Registerer)
-	var before map[string][]placed
 	if o.Config.URL == "" {
-		before = survey(o.Dir)
+		if s.ends, err = openEnds(o.Dir, s.logger); err != nil {
+			return nil, err
+		}
+		if err = s.mend(); err != nil {
+			return nil, err
+		}
+		s.ends.begin()
 	}
 	if s.link, err = s.openLink(ctx); err != nil {
 		return nil, err
 	}
-	damage := s.cuts(ctx, before)
 	if err := s.openLogs(ctx); err != nil {
 		return nil, err
 	}
@@ -135,7 +150,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	}
 	s.upkeep.Go(s.positions.keep)
 	s.upkeep.Go(s.room.watch)
-	s.tellCuts(damage)
+	s.tellDamage()
 	return s, nil
 }
 
@@ -149,9 +164,9 @@ func (s *Spool) openLogs(ctx context.Context) error {
 		free += s.link.bytes(ctx, streamReadings)
 	}
 	s.config = s.options.Config.withDefaults(free)
-	s.readings = newLog(newCore(s, "readings", streamReadings), readingCodec())
-	s.warnings = newLog(newCore(s, "warnings", streamWarnings), jsonCodec(func(t *telemetry.Transition) string { return t.Device }))
-	s.letters = newLog(newCore(s, "dead_letters", streamLetters), jsonCodec(func(d *telemetry.DeadLetter) string { return d.Device }))
+	s.readings = newLog(newCore(s, logReadings, streamReadings), readingCodec())
+	s.warnings = newLog(newCore(s, logWarnings, streamWarnings), jsonCodec(func(t *telemetry.Transition) string { return t.Device }))
+	s.letters = newLog(newCore(s, logLetters, streamLetters), jsonCodec(func(d *telemetry.DeadLetter) string { return d.Device }))
 	for _, c := range s.cores() {
 		if err := c.open(ctx); err != nil {
 			return err
@@ -232,6 +247,9 @@ func (s *Spool) release() error {
 	s.linkMu.Unlock()
 	if s.metrics != nil {
 		s.metrics.unregister()
+	}
+	if s.ends != nil {
+		s.ends.close()
 	}
 	if s.lock == nil {
 		return nil

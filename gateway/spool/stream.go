@@ -100,6 +100,21 @@ func (c *core) streamConfig() jetstream.StreamConfig {
 	return s
 }
 
+// noteState notes where the log begins, and where it ends when there is no note
+// of it or the log goes on behind it; see ends.
+func (c *core) noteState(state jetstream.StreamState) {
+	if c.spool.ends == nil {
+		return
+	}
+	c.spool.ends.note(c.name, func(e end) end {
+		e.first = max(e.first, state.FirstSeq)
+		if state.LastSeq > e.last {
+			e.last, e.received = state.LastSeq, state.LastTime.UnixNano()
+		}
+		return e
+	})
+}
+
 // open makes or adapts the stream and learns where it ends.
 func (c *core) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
@@ -111,6 +126,7 @@ func (c *core) open(ctx context.Context) error {
 	state := stream.CachedInfo().State
 	c.last.Store(state.LastSeq)
 	c.storedBytes.Store(int64(state.Bytes))
+	c.noteState(state)
 	if state.Msgs == 0 {
 		return nil
 	}
