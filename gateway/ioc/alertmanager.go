@@ -37,8 +37,8 @@ const (
 // warning is over or shelved. While it lasts it is sent again each Resend;
 // otherwise Alertmanager would take it for resolved.
 type AlertmanagerConfig struct {
-	URL     string             `yaml:"url"` // of its API, as in http://127.0.0.1:9093; /api/v2/alerts is added
-	Timeout telemetry.Duration `yaml:"timeout"`
+	URL     string             `yaml:"url"`     // of its API, as in http://127.0.0.1:9093; /api/v2/alerts is added
+	Timeout telemetry.Duration `yaml:"timeout"` // of one attempt, 1s to 1m; default DefaultTimeout
 	Access  `yaml:",inline"`
 	Resend  telemetry.Duration `yaml:"resend"` // 10s to 10m; default DefaultResend
 	Labels  map[string]string  `yaml:"labels"` // added to each alert

@@ -28,8 +28,8 @@ const (
 // CAPConfig is where CAP messages go: posted to an address, written into a
 // folder, or both.
 type CAPConfig struct {
-	URL     string             `yaml:"url"` // http or https
-	Timeout telemetry.Duration `yaml:"timeout"`
+	URL     string             `yaml:"url"`     // http or https
+	Timeout telemetry.Duration `yaml:"timeout"` // of one attempt, 1s to 1m; default DefaultTimeout
 	Access  `yaml:",inline"`
 
 	Folder string `yaml:"folder"` // one file for each message, never changed once it is there

@@ -36,7 +36,7 @@ type Config struct {
 
 	Alertmanager *AlertmanagerConfig `yaml:"alertmanager"` // Prometheus' own, API v2
 
-	Digest *DigestConfig `yaml:"digest"` // of mail and short messages, which have it by default
+	Digest *DigestConfig `yaml:"digest"` // of smtp and sms, which have it by default, and of a webhook that asks for it
 	Rate   *RateConfig   `yaml:"rate"`   // default: as many as there are
 }
 
@@ -98,7 +98,7 @@ func Open(c Config, outside Outside, o Options) *Recipient {
 	if c.Digest != nil {
 		digest = *c.Digest
 	}
-	if digester, ok := r.to.(Digester); ok && !digest.Off {
+	if digester, ok := r.to.(Digester); ok && !digest.Off && (c.Webhook == nil || c.Digest != nil) {
 		r.digester, r.storm = digester, newStorm(digest, outside.Bulletins.Composer.Region)
 	}
 	return r
@@ -133,8 +133,8 @@ func (c Config) Validate() []telemetry.Fault {
 		faults = append(faults, telemetry.Under(w.name, w.validate())...)
 	}
 	if c.Digest != nil {
-		if c.SMTP == nil && c.SMS == nil {
-			faults = append(faults, telemetry.Faultf("digest", "only smtp and sms tell warnings together"))
+		if c.SMTP == nil && c.SMS == nil && c.Webhook == nil {
+			faults = append(faults, telemetry.Faultf("digest", "only smtp, sms and webhook tell warnings together: mqtt has a topic for each, Alertmanager groups by itself, and a CAP message is of one incident"))
 		}
 		faults = append(faults, telemetry.Under("digest", c.Digest.Validate())...)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,10 +32,12 @@ const (
 	digestFew  = 3             // those that one in a short message names
 )
 
-// DigestConfig is when a recipient gets warnings together: as soon as there are
-// more than MoreThan messages within Within, further ones are told in one
-// message for each river or area, the gravest first, and the next such message
-// comes Every later at the earliest.
+// DigestConfig is when a recipient gets warnings together. Mail and short messages
+// have it by default; a webhook that has it gets an object of digest, earlier,
+// region and warnings instead of a warning, and only the newest transition of each.
+// As soon as there are more than MoreThan messages within Within, further ones are told
+// in one message for each river or area, the gravest first, and the next such
+// message comes Every later at the earliest.
 type DigestConfig struct {
 	MoreThan *int               `yaml:"more_than"` // 0 to 1000; 0: always together; default DefaultMoreThan
 	Within   telemetry.Duration `yaml:"within"`    // 1s to 1h; default DefaultWithin
@@ -89,6 +92,15 @@ type Digest struct {
 	Warnings []telemetry.Warning // each as it stands; the gravest first, those that are over last
 }
 
+// wireDigest is a digest as JSON.
+type wireDigest struct {
+	Digest   string              `json:"digest"`
+	Earlier  []string            `json:"earlier,omitempty"`
+	Region   telemetry.Text      `json:"region"`
+	Exercise bool                `json:"exercise,omitempty"`
+	Warnings []telemetry.Warning `json:"warnings"`
+}
+
 // A Digester is a Deliverer that can tell several warnings at once.
 type Digester interface {
 	DeliverDigest(ctx context.Context, d Digest) error
@@ -126,6 +138,75 @@ func newStorm(c DigestConfig, region func(string) telemetry.Text) *storm {
 	return s
 }
 
+// Remembered is how far the bounds and threads of messages of recipients look back.
+func Remembered(list []Config) time.Duration {
+	longest := stormLasts
+	for i := range list {
+		if rate := list[i].Rate; rate != nil {
+			longest = max(longest, rate.Per.Std())
+		}
+	}
+	return longest
+}
+
+// An Earlier is what a recipient has accepted before it was opened: a transition,
+// by itself or in a digest, as the record of deliveries has it.
+type Earlier struct {
+	At       time.Time
+	Key      string // of the digest; "" by itself
+	Device   string // "" when the warning is not known any more
+	Exercise bool
+}
+
+// resume goes on where earlier messages left off.
+func (s *storm) resume(earlier []Earlier, now time.Time) {
+	seen := map[string]bool{}
+	for i := range earlier {
+		e := &earlier[i]
+		first := e.Key == "" || !seen[e.Key]
+		seen[e.Key] = true
+		if age := now.Sub(e.At); age >= 0 && age < s.within && e.Key == "" {
+			s.note(1, e.At)
+		} else if age >= 0 && age < s.within && first {
+			s.note(s.moreThan+1, e.At) // a storm that has begun
+		}
+		if e.Key == "" || e.Device == "" || !first || now.Sub(e.At) >= stormLasts {
+			continue
+		}
+		s.continues(s.threadOf(s.region(e.Device), e.Exercise), e.Key, e.At)
+	}
+}
+
+// resume goes on with the bucket as earlier messages have left it.
+func (m *meter) resume(earlier []Earlier, now time.Time) {
+	seen := map[string]bool{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tokens, m.filled = m.most, now.Add(-m.per)
+	for i := range earlier {
+		e := &earlier[i]
+		if e.At.Before(m.filled) || e.At.After(now) || e.Key != "" && seen[e.Key] {
+			continue
+		}
+		seen[e.Key] = true
+		m.fill(e.At)
+		m.tokens = max(0, m.tokens-1)
+	}
+	m.fill(now)
+}
+
+// Resume tells what the recipient has accepted lately, the oldest first; it is
+// called before anything is delivered.
+func (r *Recipient) Resume(earlier []Earlier) {
+	now := time.Now()
+	if r.storm != nil {
+		r.storm.resume(earlier, now)
+	}
+	if r.meter != nil {
+		r.meter.resume(earlier, now)
+	}
+}
+
 // rages reports whether n further messages would be too many.
 func (s *storm) rages(n int, now time.Time) bool {
 	s.mu.Lock()
@@ -151,10 +232,7 @@ func (s *storm) digests(warnings []telemetry.Warning, now time.Time) []Digest {
 	groups := map[string]*Digest{}
 	for _, w := range warnings {
 		region := s.region(w.Device)
-		name := region.VI
-		if w.Exercise {
-			name += "\x00"
-		}
+		name := s.threadOf(region, w.Exercise)
 		d := groups[name]
 		if d == nil {
 			d = &Digest{Region: region}
@@ -197,10 +275,18 @@ func rank(w *telemetry.Warning) telemetry.Severity {
 
 // sent remembers a digest, so that the next one of the region continues it.
 func (s *storm) sent(d *Digest, now time.Time) {
-	name := d.Region.VI
-	if d.Warnings[0].Exercise {
-		name += "\x00"
+	s.continues(s.threadOf(d.Region, d.Warnings[0].Exercise), d.Key, now)
+}
+
+// threadOf names the thread of a region's digests.
+func (s *storm) threadOf(region telemetry.Text, exercise bool) string {
+	if exercise {
+		return region.VI + "\x00"
 	}
+	return region.VI
+}
+
+func (s *storm) continues(name, key string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n, t := range s.regions {
@@ -214,7 +300,7 @@ func (s *storm) sent(d *Digest, now time.Time) {
 		s.regions[name] = t
 	}
 	t.last = now
-	t.keys = append(t.keys, d.Key)
+	t.keys = append(t.keys, key)
 	if len(t.keys) > maxThread {
 		t.keys = append(t.keys[:1:1], t.keys[2:]...) // the first one names the thread
 	}
@@ -227,7 +313,7 @@ func (t *texts) digest(d *Digest, most int, vi bool) letter {
 		region = d.Region.VI
 	}
 	worst := &d.Warnings[0]
-	grade := severityWord(rank(worst), vi)
+	grade := rank(worst).Text().In(vi)
 	if rank(worst) == telemetry.NoSeverity {
 		grade = choose(vi, "kết thúc", "over")
 	}
@@ -261,7 +347,7 @@ func (t *texts) counts(d *Digest, vi bool) string {
 			}
 		}
 		if n > 0 && s > telemetry.NoSeverity {
-			parts = append(parts, fmt.Sprintf("%d %s", n, severityWord(s, vi)))
+			parts = append(parts, fmt.Sprintf("%d %s", n, s.Text().In(vi)))
 		}
 		if s == telemetry.NoSeverity {
 			if n > 0 {
@@ -292,6 +378,16 @@ func (s *SMTP) DeliverDigest(ctx context.Context, d Digest) error {
 		id: d.Key, thread: d.Earlier, title: vi.Title, vi: vi.Body, en: en.Title + "\n\n" + en.Body,
 		urgent: rank(&d.Warnings[0]) >= telemetry.Severe,
 	}))
+}
+
+// DeliverDigest makes one attempt to post a digest: one object with the warnings
+// in a list. The Idempotency-Key is that of the digest.
+func (h *Webhook) DeliverDigest(ctx context.Context, d Digest) error {
+	body, err := json.Marshal(wireDigest{d.Key, d.Earlier, d.Region, d.Warnings[0].Exercise, d.Warnings})
+	if err != nil {
+		return &Failure{Reason: reasonEncode, OneWarning: true, Final: true, Detail: fmt.Sprintf("write digest %s as JSON: %v", d.Key, err)}
+	}
+	return h.send(ctx, d.Key, body)
 }
 
 // DeliverDigest makes one attempt to send a digest as short messages.
@@ -339,8 +435,7 @@ func newMeter(c RateConfig) *meter {
 func (m *meter) take(grave bool, now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tokens = min(m.most, m.tokens+m.most*now.Sub(m.filled).Seconds()/m.per.Seconds())
-	m.filled = now
+	m.fill(now)
 	need := 1.0
 	if !grave && m.most >= 5 {
 		need += m.most / 5
@@ -350,6 +445,12 @@ func (m *meter) take(grave bool, now time.Time) time.Duration {
 		return 0
 	}
 	return time.Duration((need-m.tokens)/m.most*float64(m.per)) + time.Millisecond
+}
+
+// fill adds what has come in until a time. It is called with mu held.
+func (m *meter) fill(until time.Time) {
+	m.tokens = min(m.most, m.tokens+m.most*until.Sub(m.filled).Seconds()/m.per.Seconds())
+	m.filled = until
 }
 
 // wait waits for a token.

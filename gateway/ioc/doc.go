@@ -2,7 +2,7 @@
 // (IOC) and to everyone else who asked for them. There is one file per
 // protocol: webhook.go, cap.go, mqtt.go (the gateway's own broker), remote.go
 // (another broker), smtp.go, sms.go with modem.go and pdu.go, alertmanager.go,
-// siren.go and influx.go. Package cap below this one writes CAP messages and
+// siren.go and influx.go; trial.go tries them. Package cap below this one writes CAP messages and
 // their feed.
 //
 // # Contract
@@ -35,9 +35,11 @@
 //     operators do, but it is told again when nobody acknowledges and the routes
 //     say so: such a text begins with CHƯA AI NHẬN and NOT ACKNOWLEDGED.
 //   - More than DefaultMoreThan messages within DefaultWithin are a storm: what
-//     comes then is told to smtp and sms in one message for each river or area,
-//     the gravest first. Rate bounds messages of any recipient; what waits is
-//     told as it stands by then, what it passed through is counted.
+//     comes then is told to smtp, sms and a webhook that asks for it in one message
+//     for each river or area, the gravest first. Rate bounds messages of any
+//     recipient; what waits is told as it stands by then, what it passed through is
+//     counted. Threads and bounds go on over a restart (Resume).
+//   - Try sends a test, past all that: see there.
 //   - What is of a drill (Warning.Exercise) begins with DIỄN TẬP and EXERCISE, has
 //     the CAP status Exercise and the Alertmanager label exercise="true"; it
 //     sounds no siren and is not in the feed, unless that is asked for.
@@ -58,6 +60,13 @@
 // t, a full stop and the body as it was sent. A receiver computes the same,
 // compares in constant time, and refuses a t that is more than some minutes
 // away from its own clock, so that a recorded request cannot be played again.
+//
+// A webhook with digests gets, in a storm,
+//
+//	{"digest": "digest-91c2...", "earlier": ["digest-0a3f..."], "region": {"vi": ..., "en": ...}, "warnings": [...]}
+//
+// under the Idempotency-Key of the digest: the newest transition of each warning,
+// the gravest first; earlier names the digests of the same storm and region.
 //
 // Any 2xx status accepts, whatever the body holds and however long it takes.
 // Redirects are not followed: a warning goes where the configuration says.

@@ -19,11 +19,13 @@ type gate struct {
 	first, max time.Duration
 
 	mu       sync.Mutex
-	failures int           // in a row
-	closedAt time.Time     // when the last failure closed the gate
-	until    time.Time     // the gate is closed until then
-	held     time.Time     // the recipient asked for quiet until then; a success does not change it
-	probe    chan struct{} // closed when the probe that is under way is over; nil: none is
+	failures int                     // in a row
+	closedAt time.Time               // when the last failure closed the gate
+	until    time.Time               // the gate is closed until then
+	held     time.Time               // the recipient asked for quiet until then; a success does not change it
+	probe    chan struct{}           // closed when the probe that is under way is over; nil: none is
+	giveWay  context.CancelCauseFunc // ends the probe for a grave warning; nil: it is one itself
+	grave    int                     // grave warnings that wait to be let through
 }
 
 // BreakAfter is how many failures in a row break the circuit to a recipient.
@@ -56,25 +58,55 @@ func (g *gate) circuit() Circuit {
 	return Probing
 }
 
-// pass lets an attempt through, or returns what to wait for. The caller calls
-// leave when the attempt is over.
-func (g *gate) pass() (leave func(), wait <-chan struct{}) {
+// pass lets an attempt through, or returns what to wait for. The attempt's context
+// ends, with errOvertaken, when it is a probe that a grave warning takes the place
+// of: a recipient that hangs would keep it waiting for the sake of a minor one. The
+// caller calls leave when the attempt is over.
+func (g *gate) pass(ctx context.Context, grave bool) (attempt context.Context, leave func(), wait <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.failures < BreakAfter {
-		return func() {}, nil
+		return ctx, func() {}, nil
 	}
 	if g.probe != nil {
-		return nil, g.probe
+		if grave && g.giveWay != nil {
+			g.giveWay(errOvertaken)
+		}
+		return nil, nil, g.probe
 	}
+	attempt, cancel := context.WithCancelCause(ctx)
 	probe := make(chan struct{})
-	g.probe = probe
+	g.probe, g.giveWay = probe, cancel
+	if grave {
+		g.giveWay = nil
+	}
+	return attempt, func() {
+		cancel(nil)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.probe, g.giveWay = nil, nil
+		close(probe)
+	}, nil
+}
+
+// press notes that a grave warning waits to be let through, until the function that
+// it returns is called.
+func (g *gate) press() (gone func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.grave++
 	return func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.probe = nil
-		close(probe)
-	}, nil
+		g.grave--
+	}
+}
+
+// isPressed reports whether the next probe is a grave warning's.
+func (g *gate) isPressed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failures >= BreakAfter && g.grave > 0
 }
 
 // wait returns when the gate is open.

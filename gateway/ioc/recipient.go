@@ -28,6 +28,10 @@ const (
 	GiveUpAttempts = 10
 	GiveUpAfter    = 15 * time.Minute
 
+	// firstKeep is when a Keeper is first called: what it keeps may be wrong since
+	// before the start, as a siren's relay that has lost power.
+	firstKeep = time.Second
+
 	// logEvery is how often a recipient that fails is worth a line in the log.
 	logEvery = time.Minute
 )
@@ -215,16 +219,20 @@ func (r *Recipient) Keep(ctx context.Context, lasting func() []telemetry.Warning
 	mine := func() []telemetry.Warning {
 		return slices.DeleteFunc(lasting(), func(w telemetry.Warning) bool { return !r.addressed(&w) })
 	}
-	for sleep(ctx, keeper.Every()) == nil {
+	for pause := min(keeper.Every(), firstKeep); sleep(ctx, pause) == nil; pause = keeper.Every() {
 		if r.gate.wait(ctx) != nil {
 			break
 		}
-		leave, probe := r.gate.pass()
+		attempt, leave, probe := r.gate.pass(ctx, false)
 		if probe != nil {
 			continue // a warning probes: the next time will do
 		}
 		began := time.Now()
-		err := keeper.Keep(ctx, mine)
+		err := keeper.Keep(attempt, mine)
+		if context.Cause(attempt) == errOvertaken {
+			leave()
+			continue // a grave warning takes its place
+		}
 		if ctx.Err() == nil {
 			r.gate.noted(began, err)
 		}

@@ -22,9 +22,9 @@ const DefaultTopic = "warnings/{device}/{rule}"
 // MQTTConfig is another MQTT broker that gets the warnings, as the gateway's own
 // has them: JSON, QoS 1, retained while the warning lasts.
 type MQTTConfig struct {
-	URL      string `yaml:"url"` // mqtt://host:1883, mqtts://host:8883, ws:// or wss://
-	User     string `yaml:"user"`
-	Password string `yaml:"password"`
+	URL      string `yaml:"url"`      // mqtt://host:1883, mqtts://host:8883, ws:// or wss://
+	User     string `yaml:"user"`     // at that broker
+	Password string `yaml:"password"` // of the user; rather as ${NAME} than here
 	Access   `yaml:",inline"`
 	ClientID string             `yaml:"client_id"` // default haidang-, the gateway and the recipient's name
 	Topic    string             `yaml:"topic"`     // {device}, {rule}, {kind}, {site}, {severity} stand for the warning's; default DefaultTopic

@@ -181,14 +181,17 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 
 // attemptDigest makes one attempt to deliver a digest.
 func (s *Sender) attemptDigest(ctx context.Context, d Digest) error {
-	leave, err := s.enter(ctx)
+	attempt, leave, err := s.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
 	began := time.Now()
 	var answer string
-	err = s.to.digester.DeliverDigest(listening(ctx, &answer), d)
+	err = s.to.digester.DeliverDigest(listening(attempt, &answer), d)
+	if !delivered(err) && context.Cause(attempt) == errOvertaken {
+		return errOvertaken
+	}
 	if ctx.Err() == nil || err == nil {
 		for i := range d.Warnings {
 			s.to.tell(&d.Warnings[i], began, d.Key, answer, err)
@@ -257,7 +260,12 @@ func (s *Sender) send(ctx context.Context, key string, attempt func(context.Cont
 			return fmt.Errorf("%d attempts to deliver %s to %s: %w", attempts, key, s.to.name, err)
 		}
 		s.to.failedWith(failure, key, err)
-		wait := max(pause(s.to.options.FirstPause, s.to.options.MaxPause, attempts), failure.After)
+		// When the recipient itself fails, the gate says when the next attempt is due,
+		// for all alike: an own pause would let the others pass by when it is well again.
+		wait := failure.After
+		if failure.OneWarning {
+			wait = max(wait, pause(s.to.options.FirstPause, s.to.options.MaxPause, attempts))
+		}
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
@@ -269,12 +277,12 @@ func (s *Sender) attempt(ctx context.Context, w telemetry.Warning) error {
 	if err := s.to.ledger.passed(w.ID, w.N); err != nil {
 		return err
 	}
-	leave, err := s.enter(ctx)
+	attempt, leave, err := s.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	flight, land, err := s.to.ledger.depart(ctx, w.ID, w.N)
+	flight, land, err := s.to.ledger.depart(attempt, w.ID, w.N)
 	if err != nil {
 		return err
 	}
@@ -300,33 +308,46 @@ func (s *Sender) attempt(ctx context.Context, w telemetry.Warning) error {
 func delivered(err error) bool { return err == nil || failureIn(err).Delivered }
 
 // enter waits for the gate to be open and takes a slot. The caller calls leave
-// when the attempt is over.
-func (s *Sender) enter(ctx context.Context) (leave func(), err error) {
+// when the attempt is over, which is bound by the context that enter returns.
+func (s *Sender) enter(ctx context.Context) (attempt context.Context, leave func(), err error) {
+	grave := s.class == Grave
+	if grave {
+		defer s.to.gate.press()()
+	}
 	for {
 		if err := s.to.gate.wait(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if !grave && s.to.gate.isPressed() {
+			if err := sleep(ctx, makeWay); err != nil {
+				return nil, nil, err
+			}
+			continue
 		}
 		select {
 		case s.slots <- struct{}{}:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 		if s.to.gate.closedFor() > 0 {
 			<-s.slots
 			continue
 		}
-		left, probe := s.to.gate.pass()
+		attempt, left, probe := s.to.gate.pass(ctx, grave)
 		if probe == nil {
-			return func() { left(); <-s.slots }, nil
+			return attempt, func() { left(); <-s.slots }, nil
 		}
 		<-s.slots
 		select {
 		case <-probe:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 	}
 }
+
+// makeWay is how long a minor warning stands back before a grave one that waits.
+const makeWay = 20 * time.Millisecond
 
 // givesUp reports whether the fault lies in this warning and not in the
 // recipient, which has accepted another about or since the first attempt.

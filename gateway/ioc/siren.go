@@ -2,6 +2,7 @@ package ioc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ const (
 	sirenEvery  = 5 * time.Second // between looks whether it should sound
 	sirenAgain  = time.Minute     // after which it is switched on again while it should sound: its relay may have lost power
 	sirenSwitch = 10 * time.Second
+	sirenPulse  = time.Second     // of a test
+	sirenLast   = 3 * time.Second // to switch it off at the end
 	minLongest  = time.Second
 	maxLongest  = 24 * time.Hour
 )
@@ -172,6 +175,38 @@ func (s *Siren) settle(ctx context.Context) error {
 	}
 	s.on, s.known, s.written = want, true, now
 	return nil
+}
+
+// Close switches the siren off: nobody would do it later. It sounds again when the
+// gateway is there again and what it sounded for lasts.
+func (s *Siren) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known && !s.on {
+		return
+	}
+	clear(s.held)
+	ctx, cancel := context.WithTimeout(context.Background(), sirenLast)
+	defer cancel()
+	_ = s.settle(ctx) // the line may have ended before; the relay's own timer is what is left then
+}
+
+// Probe switches the siren on for a moment, then to what it should be.
+func (s *Siren) Probe(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	attempt, cancel := context.WithTimeout(ctx, sirenSwitch)
+	defer cancel()
+	s.known = false
+	err := s.write(attempt, s.cfg.Line, s.cfg.Unit, s.cfg.Setting, s.cfg.number(true))
+	if err != nil {
+		err = &Failure{Reason: reasonOther, Detail: fmt.Sprintf("switch %s of unit %s on %s: %v", s.cfg.Setting, s.cfg.Unit, s.cfg.Line, err)}
+	} else {
+		err = sleep(ctx, sirenPulse)
+	}
+	// Off in any case: the first write may have come through, and who asked may
+	// have left.
+	return errors.Join(err, s.settle(context.WithoutCancel(ctx)))
 }
 
 // Every is how often Keep looks.

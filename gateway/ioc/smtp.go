@@ -39,12 +39,12 @@ type SMTPConfig struct {
 	// STARTTLS.
 	URL      string `yaml:"url"`
 	Insecure bool   `yaml:"insecure"` // smtp:// without STARTTLS: for a relay on this machine or on a cable
-	User     string `yaml:"user"`
-	Password string `yaml:"password"`
+	User     string `yaml:"user"`     // of the server; empty: nobody logs in
+	Password string `yaml:"password"` // of the user; rather as ${NAME} than here
 	Access   `yaml:",inline"`
 
-	From       string             `yaml:"from"`
-	To         []string           `yaml:"to"`
+	From       string             `yaml:"from"`    // the address that mail comes from
+	To         []string           `yaml:"to"`      // addresses that mail goes to
 	Timeout    telemetry.Duration `yaml:"timeout"` // of one mail, 1s to 1m; default DefaultTimeout
 	TextConfig `yaml:",inline"`
 }

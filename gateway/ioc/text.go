@@ -23,8 +23,8 @@ import (
 //
 // A brace is written twice: {{ and }}. Nothing else is a program.
 type TextConfig struct {
-	Title telemetry.Text `yaml:"title"`
-	Body  telemetry.Text `yaml:"body"`
+	Title telemetry.Text `yaml:"title"` // subject of a mail; left out: the built-in one
+	Body  telemetry.Text `yaml:"body"`  // left out: the built-in one
 }
 
 // or returns the texts with those of other where they are empty.
@@ -207,7 +207,7 @@ func (t *texts) filler(b *cap.Bulletin, vi bool) func(place string) string {
 		case "grade":
 			return grade(b, vi)
 		case "severity":
-			return severityWord(w.Severity, vi)
+			return w.Severity.Text().In(vi)
 		case "state":
 			return stateWord(w.State, vi)
 		case "time":
@@ -240,29 +240,12 @@ func number(v float64, known bool) string {
 
 func grade(b *cap.Bulletin, vi bool) string {
 	if b.Type != cap.TypeCancel {
-		return severityWord(b.Warning.Severity, vi)
+		return b.Warning.Severity.Text().In(vi)
 	}
-	if vi {
-		return "kết thúc"
+	if cap.Withdrawn(&b.Warning) {
+		return choose(vi, "rút lại", "withdrawn")
 	}
-	return "over"
-}
-
-func severityWord(s telemetry.Severity, vi bool) string {
-	if !vi {
-		return s.String()
-	}
-	switch s {
-	case telemetry.Minor:
-		return "nhẹ"
-	case telemetry.Moderate:
-		return "trung bình"
-	case telemetry.Severe:
-		return "nghiêm trọng"
-	case telemetry.Extreme:
-		return "đặc biệt nghiêm trọng"
-	}
-	return "không rõ"
+	return choose(vi, "kết thúc", "over")
 }
 
 func stateWord(s telemetry.State, vi bool) string {

@@ -48,11 +48,16 @@ func (h *Webhook) Deliver(ctx context.Context, w telemetry.Warning) error {
 	if err != nil {
 		return &Failure{Reason: reasonEncode, OneWarning: true, Final: true, Detail: fmt.Sprintf("write the warning as JSON: %v", err)}
 	}
+	return h.send(ctx, w.Key(), body)
+}
+
+// send makes one attempt to post a body under a key.
+func (h *Webhook) send(ctx context.Context, key string, body []byte) error {
 	header := http.Header{}
 	header.Set("Content-Type", "application/json")
 	// With this header net/http also repeats the request by itself when a kept
 	// connection turns out to be closed.
-	header.Set("Idempotency-Key", w.Key())
+	header.Set("Idempotency-Key", key)
 	if len(h.secret) > 0 {
 		header.Set(SignatureHeader, Sign(h.secret, time.Now(), body))
 	}

@@ -340,6 +340,27 @@ func (l *Log) Of(ctx context.Context, id string) ([]Attempt, error) {
 	return out[max(0, len(out)-MaxTold):], err
 }
 
+// Since returns the attempts since a time that were accepted, the oldest first.
+func (l *Log) Since(ctx context.Context, since time.Time) ([]Attempt, error) {
+	l.flush()
+	numbers, err := l.files()
+	if err != nil {
+		return nil, err
+	}
+	numbers = slices.DeleteFunc(numbers, func(n int) bool {
+		at, err := os.Stat(l.name(n))
+		return err == nil && at.ModTime().Before(since)
+	})
+	var out []Attempt
+	err = l.each(ctx, numbers, []byte(`"accepted":true`), func(a *Attempt) {
+		if !a.At.Before(since) {
+			out = append(out, *a)
+		}
+	})
+	slices.SortStableFunc(out, func(a, b Attempt) int { return a.At.Compare(b.At) })
+	return out, err
+}
+
 // each calls f with the attempts of files whose line has mark in it.
 func (l *Log) each(ctx context.Context, numbers []int, mark []byte, f func(*Attempt)) error {
 	for _, n := range numbers {

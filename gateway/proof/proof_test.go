@@ -134,3 +134,39 @@ func TestKnownIsBounded(t *testing.T) {
 		t.Errorf("%d are known", len(l.accepted))
 	}
 }
+
+// TestSince: what was accepted since a time, over a restart, the oldest first.
+func TestSince(t *testing.T) {
+	dir := t.TempDir()
+	begin := time.Now()
+	for run := range 2 {
+		l, err := Open(dir, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			at := begin.Add(time.Duration(10*run-i) * time.Minute)
+			l.Note(Attempt{ID: fmt.Sprintf("w%d%d", run, i), N: 1, Recipient: "mail", At: at, Accepted: true})
+			l.Note(Attempt{ID: fmt.Sprintf("f%d%d", run, i), N: 1, Recipient: "mail", At: at})
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := Open(dir, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	list, err := l.Since(t.Context(), begin.Add(-time.Minute))
+	var ids []string
+	for i := range list {
+		ids = append(ids, list[i].ID)
+	}
+	if got := strings.Join(ids, " "); err != nil || got != "w01 w00 w12 w11 w10" {
+		t.Errorf("%s, %v", got, err)
+	}
+	if list, err := l.Since(t.Context(), begin.Add(time.Hour)); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}

@@ -39,13 +39,13 @@ type Config struct {
 type Step struct {
 	After  telemetry.Duration `yaml:"after"`  // since the warning became active; 1s to 7d
 	Unless string             `yaml:"unless"` // acknowledged: the default and only word
-	To     []string           `yaml:"to"`
+	To     []string           `yaml:"to"`     // recipients that are told then
 }
 
 // A Fallback is who is told instead of a recipient that has not taken a warning.
 type Fallback struct {
 	After telemetry.Duration `yaml:"after"` // since the warning was written down; 1s to 7d
-	To    []string           `yaml:"to"`
+	To    []string           `yaml:"to"`    // recipients that are told then
 }
 
 // A Match is what a warning must be like. Each key that is there must hold; of a

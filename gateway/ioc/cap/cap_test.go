@@ -218,6 +218,54 @@ func TestFalseAlarmIsACancel(t *testing.T) {
 	}
 }
 
+// Words change while the gateway runs, the sender does not: the references of a
+// chain name it.
+func TestConfigure(t *testing.T) {
+	c := NewComposer(Config{Sender: "a@hue.example", SenderName: telemetry.Text{VI: "Cũ"}}, rivers{}, "box")
+	c.Configure(Config{Sender: "b@hue.example", SenderName: telemetry.Text{VI: "Mới"}, Events: []Event{{Rule: "flood-level", Instruction: telemetry.Text{VI: "Lên đê"}}}})
+	chain := NewChronicle()
+	b, _ := chain.Of(level("kim-long", 1, "2025-10-26 14:00", telemetry.Severe, 3, 2))
+	m := c.Message(&b)
+	if m.Sender != "a@hue.example" || m.Infos[0].SenderName != "Mới" || m.Infos[0].Instruction != "Lên đê" || !strings.HasSuffix(m.Infos[0].Areas[0].Circles[0], " 8") {
+		t.Errorf("%s %+v", m.Sender, m.Infos[0])
+	}
+}
+
+// What is withdrawn while a station is repaired is no all-clear.
+func TestWithdrawn(t *testing.T) {
+	composer := NewComposer(Config{Sender: "haidang@ioc.hue.example"}, rivers{}, "box")
+	for _, c := range []struct {
+		state    telemetry.State
+		mistake  bool
+		headline string
+		response string
+		severity string
+	}{
+		{telemetry.OutOfService, false, "Rút lại: Lũ", "Monitor", "Unknown"},
+		{telemetry.Active, true, "Rút lại: Lũ", "AllClear", "Minor"},
+		{telemetry.Cleared, true, "Kết thúc: Lũ", "AllClear", "Minor"},
+		{telemetry.Cleared, false, "Kết thúc: Lũ", "AllClear", "Minor"},
+		{telemetry.Returned, false, "Kết thúc: Lũ", "AllClear", "Minor"},
+	} {
+		chain := NewChronicle()
+		chain.Apply(level("kim-long", 1, "2025-10-26 14:00", telemetry.Severe, 3, 2))
+		w := level("kim-long", 2, "2025-10-26 15:00", telemetry.Severe, 3, 2)
+		w.State, w.FalseAlarm = c.state, c.mistake
+		b, is := chain.Of(w)
+		if !is || b.Type != TypeCancel {
+			t.Fatalf("%s: %v %s", c.state, is, b.Type)
+		}
+		m := composer.Message(&b)
+		info := m.Infos[0]
+		if _, err := m.Encode(); err != nil || !strings.HasPrefix(info.Headline, c.headline) || info.Responses[0] != c.response || info.Severity != c.severity {
+			t.Errorf("%s, false alarm %v: %v %q %v %s", c.state, c.mistake, err, info.Headline, info.Responses, info.Severity)
+		}
+		if over := strings.Contains(info.Instruction, "không có nghĩa là đã hết nguy hiểm"); over != (c.state == telemetry.OutOfService) {
+			t.Errorf("%s: %s", c.state, info.Instruction)
+		}
+	}
+}
+
 func TestWhatIsNoMessage(t *testing.T) {
 	c := NewChronicle()
 	for name, change := range map[string]func(*telemetry.Warning){

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"haidang/gateway/telemetry"
 )
@@ -22,9 +23,9 @@ type World interface {
 	Quantity(kind, value string) *telemetry.Quantity
 }
 
-// A Composer writes messages.
+// A Composer writes messages. It is safe for concurrent use.
 type Composer struct {
-	cfg    Config
+	words  atomic.Pointer[Config]
 	world  World
 	sender string
 	source string
@@ -33,22 +34,31 @@ type Composer struct {
 // NewComposer makes a composer of a valid configuration. gateway names this
 // gateway where no sender does.
 func NewComposer(cfg Config, world World, gateway string) *Composer {
-	c := &Composer{cfg: cfg, world: world, sender: cfg.Sender, source: gateway}
+	c := &Composer{world: world, sender: cfg.Sender, source: gateway}
 	if c.sender == "" {
 		c.sender = gateway
 	}
-	if c.cfg.RadiusKM == 0 {
-		c.cfg.RadiusKM = DefaultRadiusKM
-	}
-	if c.cfg.Feed.MinSeverity == telemetry.NoSeverity {
-		c.cfg.Feed.MinSeverity = telemetry.Moderate
-	}
+	c.Configure(cfg)
 	return c
 }
 
+// Configure puts another valid configuration in force, but for its sender: the
+// references of a chain name that.
+func (c *Composer) Configure(cfg Config) {
+	if cfg.RadiusKM == 0 {
+		cfg.RadiusKM = DefaultRadiusKM
+	}
+	if cfg.Feed.MinSeverity == telemetry.NoSeverity {
+		cfg.Feed.MinSeverity = telemetry.Moderate
+	}
+	c.words.Store(&cfg)
+}
+
+func (c *Composer) cfg() *Config { return c.words.Load() }
+
 // Public reports whether the world outside is told of such warnings.
 func (c *Composer) Public(w *telemetry.Warning) bool {
-	e := eventOf(c.cfg.Events, w)
+	e := eventOf(c.cfg().Events, w)
 	return e.Public != nil && *e.Public
 }
 
@@ -56,17 +66,17 @@ func (c *Composer) Public(w *telemetry.Warning) bool {
 func (c *Composer) Message(b *Bulletin) *Message {
 	w := &b.Warning
 	m := &Message{
-		Identifier: b.Identifier, Sender: c.sender, Sent: Time(b.Sent), Status: c.cfg.status(), Type: b.Type,
+		Identifier: b.Identifier, Sender: c.sender, Sent: Time(b.Sent), Status: c.cfg().status(), Type: b.Type,
 		Source: c.source, Scope: "Public", Restriction: "", Incidents: b.incidents,
 	}
-	if c.cfg.Scope != "" {
-		m.Scope = title(c.cfg.Scope)
+	if c.cfg().Scope != "" {
+		m.Scope = title(c.cfg().Scope)
 	}
 	switch m.Scope {
 	case "Restricted":
-		m.Restriction = c.cfg.Restriction
+		m.Restriction = c.cfg().Restriction
 	case "Private":
-		m.Addresses = addresses(c.cfg.Addresses)
+		m.Addresses = addresses(c.cfg().Addresses)
 	}
 	if w.Exercise {
 		// CAP 1.2, 3.2.1, status: the exercise should be named in note.
@@ -99,13 +109,13 @@ func addresses(list []string) string {
 func (c *Composer) info(b *Bulletin, status, language string) Info {
 	w := &b.Warning
 	vi := language == "vi-VN"
-	e := eventOf(c.cfg.Events, w)
+	e := eventOf(c.cfg().Events, w)
 	area := c.area(w)
 	info := Info{
 		Language: language, Categories: e.Category, Event: pick(e.Event, vi), Responses: e.Response,
 		Urgency: e.Urgency, Severity: title(w.Severity.String()), Certainty: e.Certainty,
 		Effective: Time(b.Sent), Onset: Time(w.Start), Expires: Time(b.Sent.Add(Lasts)),
-		SenderName: pick(c.cfg.SenderName, vi), Web: c.cfg.Web, Contact: c.cfg.Contact,
+		SenderName: pick(c.cfg().SenderName, vi), Web: c.cfg().Web, Contact: c.cfg().Contact,
 		Instruction: pick(e.Instruction, vi), Areas: []Area{area},
 	}
 	if w.Severity == telemetry.NoSeverity {
@@ -115,15 +125,36 @@ func (c *Composer) info(b *Bulletin, status, language string) Info {
 		info.EventCodes = append(info.EventCodes, Pair{name, e.Codes[name]})
 	}
 	if b.Type == TypeCancel {
-		// The danger is past: CAP 1.2, 3.2.2, has AllClear for that, and Minor for
-		// what threatens nobody.
-		info.Responses, info.Urgency, info.Severity = []string{"AllClear"}, "Past", "Minor"
-		info.Instruction = choose(vi, "Cảnh báo đã kết thúc.", "The warning is over.")
+		info.end(w, vi)
 	}
 	info.Headline = mark(status, vi) + c.headline(b, info.Event, area.Desc, vi)
 	info.Description = mark(status, vi) + c.description(b, vi)
 	info.Parameters = c.parameters(b)
 	return info
+}
+
+// end says why a chain ends. Only the end of the danger is an all-clear (CAP 1.2,
+// 3.2.2, responseType): nobody may go home because a gauge is being repaired.
+func (i *Info) end(w *telemetry.Warning, vi bool) {
+	switch {
+	case w.State == telemetry.OutOfService:
+		i.Responses, i.Urgency, i.Severity, i.Certainty = []string{"Monitor"}, "Unknown", "Unknown", "Unknown"
+		i.Instruction = choose(vi, "Cảnh báo được rút lại vì trạm đo ngừng hoạt động. Điều đó không có nghĩa là đã hết nguy hiểm: hãy theo dõi các nguồn tin khác.",
+			"The warning is withdrawn because the station is out of service. That does not mean that the danger is over: follow other sources.")
+	case Withdrawn(w):
+		i.Responses, i.Urgency, i.Severity, i.Certainty = []string{"AllClear"}, "Past", "Minor", "Unlikely"
+		i.Instruction = choose(vi, "Cảnh báo được rút lại: đó là báo nhầm.", "The warning is withdrawn: it was a false alarm.")
+	default:
+		// The danger is past; Minor is for what threatens nobody.
+		i.Responses, i.Urgency, i.Severity = []string{"AllClear"}, "Past", "Minor"
+		i.Instruction = choose(vi, "Cảnh báo đã kết thúc.", "The warning is over.")
+	}
+}
+
+// Withdrawn reports whether a warning that says no more that there is a danger does
+// so although the danger may last, or was none.
+func Withdrawn(w *telemetry.Warning) bool {
+	return w.State == telemetry.OutOfService || w.FalseAlarm && w.State != telemetry.Cleared && w.State != telemetry.Returned
 }
 
 // mark begins every text that is not a real warning.
@@ -139,6 +170,8 @@ func mark(status string, vi bool) string {
 
 func (c *Composer) headline(b *Bulletin, event, area string, vi bool) string {
 	switch {
+	case b.Type == TypeCancel && Withdrawn(&b.Warning):
+		return choose(vi, "Rút lại: ", "Withdrawn: ") + event + ", " + area
 	case b.Type == TypeCancel:
 		return choose(vi, "Kết thúc: ", "Over: ") + event + ", " + area
 	case pick(b.Warning.Message, vi) == "":
@@ -230,7 +263,7 @@ func (c *Composer) area(w *telemetry.Warning) Area {
 		break
 	}
 	if at, ok := position(d, w); ok {
-		radius := c.cfg.RadiusKM
+		radius := c.cfg().RadiusKM
 		if r, ok := d.Fact("radius_km"); ok {
 			if km, ok := r.(float64); ok && km > 0 {
 				radius = km
@@ -238,8 +271,8 @@ func (c *Composer) area(w *telemetry.Warning) Area {
 		}
 		area.Circles = []string{pair(at) + " " + strconv.FormatFloat(radius, 'f', -1, 64)}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.cfg.Geocodes)) {
-		if code, ok := d.Fact(c.cfg.Geocodes[name]); ok {
+	for _, name := range slices.Sorted(maps.Keys(c.cfg().Geocodes)) {
+		if code, ok := d.Fact(c.cfg().Geocodes[name]); ok {
 			area.Geocodes = append(area.Geocodes, Pair{name, fmt.Sprint(code)})
 		}
 	}

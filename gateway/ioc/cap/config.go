@@ -26,10 +26,10 @@ type Config struct {
 	// Scope is public (default), restricted (then restriction says to whom) or
 	// private (then addresses says to whom).
 	Scope       string   `yaml:"scope"`
-	Restriction string   `yaml:"restriction"`
-	Addresses   []string `yaml:"addresses"`
+	Restriction string   `yaml:"restriction"` // of scope restricted: to whom, in words
+	Addresses   []string `yaml:"addresses"`   // of scope private: to whom
 	// RadiusKM is the circle around a device, 0.1 to 500 km; its fact radius_km
-	// goes first.
+	// goes first. Default DefaultRadiusKM.
 	RadiusKM float64 `yaml:"radius_km"`
 	// Geocodes are names of geocodes and the facts of devices that hold them, as
 	// in {commune: commune_code}.

@@ -15,19 +15,19 @@ type Event struct {
 	// Which warnings it is for; what is left out matches all. A * at the end of
 	// rule stands for any characters.
 	Rule     string             `yaml:"rule"`
-	Kind     string             `yaml:"kind"`
-	Severity telemetry.Severity `yaml:"severity"`
+	Kind     string             `yaml:"kind"`     // of the warning; left out: every kind
+	Severity telemetry.Severity `yaml:"severity"` // of the warning; left out: every severity
 
 	// Public says whether the world outside is told of such warnings: the feed,
 	// and CAP recipients that do not take all. Default: only those of the flood,
 	// rain, reservoir and air quality rules of the shipped packs.
 	Public      *bool             `yaml:"public"`
-	Category    []string          `yaml:"category"` // Geo, Met, Safety, ... (CAP 1.2, 3.2.2)
-	Event       telemetry.Text    `yaml:"event"`    // what happens, in a word or two
-	Codes       map[string]string `yaml:"codes"`    // eventCode by valueName
-	Response    []string          `yaml:"response"` // Prepare, Evacuate, Monitor, ...
-	Urgency     string            `yaml:"urgency"`  // Immediate, Expected, Future, Unknown
-	Certainty   string            `yaml:"certainty"`
+	Category    []string          `yaml:"category"`    // Geo, Met, Safety, ... (CAP 1.2, 3.2.2)
+	Event       telemetry.Text    `yaml:"event"`       // what happens, in a word or two
+	Codes       map[string]string `yaml:"codes"`       // eventCode by valueName
+	Response    []string          `yaml:"response"`    // Prepare, Evacuate, Monitor, ...
+	Urgency     string            `yaml:"urgency"`     // Immediate, Expected, Future, Unknown
+	Certainty   string            `yaml:"certainty"`   // Observed, Likely, Possible, Unlikely, Unknown
 	Instruction telemetry.Text    `yaml:"instruction"` // what people should do
 }
 
@@ -129,6 +129,7 @@ func builtin() []Event {
 		{Rule: "sensor-*", Public: private, Category: infra, Event: doubtful, Instruction: keepers()},
 		{Rule: "quality-*", Public: private, Category: infra, Event: doubtful, Instruction: keepers()},
 		{Rule: "battery-*", Public: private, Category: infra, Event: telemetry.Text{VI: "Điện áp ắc quy thấp", EN: "Battery low"}, Instruction: keepers()},
+		{Rule: "test", Public: private, Event: telemetry.Text{VI: "Tin thử", EN: "Test"}, Response: []string{"None"}},
 		{Rule: "rapid-rise", Event: telemetry.Text{VI: "Nước sông lên nhanh", EN: "Rapid river rise"}},
 		{Rule: "distress-*", Category: []string{"Rescue", "Transport"}, Event: telemetry.Text{VI: "Tín hiệu cấp cứu trên biển", EN: "Distress signal at sea"}},
 		{Kind: "link", Category: infra, Event: telemetry.Text{VI: "Mất liên lạc thiết bị", EN: "Device offline"}, Instruction: keepers()},

@@ -87,7 +87,7 @@ func (f *Feed) serve(w http.ResponseWriter, r *http.Request, media string, what 
 	h.Set("Content-Type", media)
 	h.Set("ETag", what.etag)
 	scope := "private"
-	if f.composer.cfg.Feed.Public {
+	if f.composer.cfg().Feed.Public {
 		scope = "public"
 		h.Set("Access-Control-Allow-Origin", "*") // pages of others may read what is public
 	}
@@ -97,7 +97,7 @@ func (f *Feed) serve(w http.ResponseWriter, r *http.Request, media string, what 
 
 // shows reports whether a message is for those who read the feed.
 func (f *Feed) shows(b *Bulletin) bool {
-	cfg := &f.composer.cfg.Feed
+	cfg := &f.composer.cfg().Feed
 	return b.Height >= cfg.MinSeverity && (cfg.Exercise || !b.Warning.Exercise) && f.composer.Public(&b.Warning)
 }
 
@@ -192,7 +192,7 @@ func (f *Feed) entry(b *Bulletin) atomEntry {
 }
 
 func (f *Feed) author() string {
-	if name := pick(f.composer.cfg.SenderName, true); name != "" {
+	if name := pick(f.composer.cfg().SenderName, true); name != "" {
 		return name
 	}
 	return f.composer.sender
@@ -200,7 +200,7 @@ func (f *Feed) author() string {
 
 // href is relative to the feed where nobody has said what the world calls it.
 func (f *Feed) href(name string) string {
-	base := f.composer.cfg.Feed.URL
+	base := f.composer.cfg().Feed.URL
 	if base == "" {
 		return name
 	}
