@@ -245,6 +245,7 @@ func (c *builder) compile(path, source string, p *plan, facts bool, want nodeKin
 	compiled, err := s.compile(source, want)
 	if err != nil {
 		c.fault(path, "%v", err)
+		locate(&c.faults[len(c.faults)-1], source, err)
 		return nil
 	}
 	for _, w := range s.unknown {

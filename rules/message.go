@@ -59,6 +59,7 @@ func (c *builder) endings(r *rule) (vi, en template) {
 }
 
 func (c *builder) template(r *rule, path, text string) (t template) {
+	whole := text
 	for text != "" {
 		before, rest, open := strings.Cut(text, "{")
 		if before != "" {
@@ -78,7 +79,11 @@ func (c *builder) template(r *rule, path, text string) (t template) {
 			t = append(t, piece{special: source})
 			continue
 		}
+		said := len(c.faults)
 		p := c.compile(path, source, r.plan, false, kindOther)
+		if len(c.faults) > said { // counted within the braces as yet
+			shift(&c.faults[said], whole[:len(whole)-len(rest)], rest)
+		}
 		t = append(t, piece{program: p})
 	}
 	return t
@@ -114,7 +119,7 @@ func (t template) render(f *frame, r *rule, severity telemetry.Severity, thresho
 		case p.program != nil:
 			b.WriteString(p.program.show(f))
 		case p.special == "severity":
-			b.WriteString(severityWord(severity, vi))
+			b.WriteString(severity.Text().In(vi))
 		case p.special == "level":
 			b.WriteString(r.title(severity, vi))
 		case p.special == "rule":
@@ -172,24 +177,7 @@ func (r *rule) title(s telemetry.Severity, vi bool) string {
 			return l.title.EN
 		}
 	}
-	return severityWord(s, vi)
-}
-
-func severityWord(s telemetry.Severity, vi bool) string {
-	if !vi {
-		return s.String()
-	}
-	switch s {
-	case telemetry.Minor:
-		return "nhẹ"
-	case telemetry.Moderate:
-		return "trung bình"
-	case telemetry.Severe:
-		return "nghiêm trọng"
-	case telemetry.Extreme:
-		return "đặc biệt nghiêm trọng"
-	}
-	return s.String()
+	return s.Text().In(vi)
 }
 
 // warningID names the warning that a rule raises for a device at start (log

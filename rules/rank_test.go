@@ -17,13 +17,13 @@ func TestPercentile(t *testing.T) {
 		ref := &reference{width: int64(6 * time.Hour), samples: map[int64]float64{}}
 		now := int64(0)
 		for range 600 {
-			now += int64(rng.IntN(int(6 * time.Minute)))
+			now += rng.Int64N(int64(6 * time.Minute))
 			at, late, v := now, false, float64(rng.IntN(40))
 			switch rng.IntN(10) {
 			case 0:
-				at, late = max(0, now-int64(rng.IntN(int(5*time.Hour)))), true
+				at, late = max(0, now-rng.Int64N(int64(5*time.Hour))), true
 			case 1:
-				at = now - int64(rng.IntN(int(10*time.Minute))) // a clock set back
+				at = now - rng.Int64N(int64(10*time.Minute)) // a clock set back
 			}
 			if len(ref.samples) == 0 {
 				late = false

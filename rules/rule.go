@@ -30,8 +30,8 @@ type File struct {
 // A Limit is a threshold that is in force from a day on, for limit("pm25_24h").
 // Limits of one name follow each other.
 type Limit struct {
-	Name  string  `json:"name" yaml:"name"` // see telemetry.ValidName
-	Value float64 `json:"value" yaml:"value"`
+	Name  string  `json:"name" yaml:"name"`           // see telemetry.ValidName
+	Value float64 `json:"value" yaml:"value"`         // in the unit of what it is compared with
 	From  string  `json:"from,omitempty" yaml:"from"` // first day at UTC+07:00, such as 2026-01-01; left out: always
 }
 
@@ -105,8 +105,8 @@ type Mute struct {
 
 // A Level is one severity of a rule.
 type Level struct {
-	Severity telemetry.Severity  `json:"severity" yaml:"severity"`
-	When     string              `json:"when" yaml:"when"`
+	Severity telemetry.Severity  `json:"severity" yaml:"severity"`     // of the warning while this is the highest level
+	When     string              `json:"when" yaml:"when"`             // sets the level
 	Clear    string              `json:"clear,omitempty" yaml:"clear"` // default: not when
 	For      *telemetry.Duration `json:"for,omitempty" yaml:"for"`     // default: the rule's
 

@@ -151,9 +151,13 @@ func (c *Console) actProblem(act telemetry.Act, err error) error {
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	return readBodyUpTo(w, r, maxBodyBytes)
+}
+
+func readBodyUpTo(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, problemf(http.StatusRequestEntityTooLarge, "", "the body is over %d bytes", maxBodyBytes)
+		return nil, problemf(http.StatusRequestEntityTooLarge, "", "the body is over %d bytes", most)
 	}
 	if err != nil {
 		return nil, problemf(http.StatusBadRequest, "", "the body breaks off: %v", err)

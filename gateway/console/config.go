@@ -1,11 +1,13 @@
 package console
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"haidang/gateway/telemetry"
 )
@@ -18,6 +20,42 @@ type Config struct {
 	Listen string    `yaml:"listen"` // host:port; default DefaultListen; port 0 takes a free one
 	TLS    TLS       `yaml:"tls"`    // certificate; empty: plain HTTP
 	Map    MapConfig `yaml:"map"`    // of the page
+
+	Session SessionConfig `yaml:"session"`
+}
+
+// SessionConfig says when the login of a browser ends. 0 is the default.
+type SessionConfig struct {
+	// Idle is after how long without a key, a click or a change the session of who
+	// may act ends: 1s to 24h, default 1h. One that only looks may hang on a wall.
+	Idle telemetry.Duration `yaml:"idle"`
+	// Acting is after how long the session of who may act ends, whatever is done in
+	// it: 1m to 366d, default 12h, a shift.
+	Acting telemetry.Duration `yaml:"acting"`
+	// Looking is the same of who only looks, as a wall does: 1m to 366d, default 30d.
+	Looking telemetry.Duration `yaml:"looking"`
+}
+
+// orDefault returns the configuration with the defaults of what is left out.
+func (s SessionConfig) orDefault() SessionConfig {
+	return SessionConfig{
+		Idle:    cmp.Or(s.Idle, telemetry.Duration(time.Hour)),
+		Acting:  cmp.Or(s.Acting, telemetry.Duration(12*time.Hour)),
+		Looking: cmp.Or(s.Looking, telemetry.Duration(30*24*time.Hour)),
+	}
+}
+
+func (s SessionConfig) validate() []telemetry.Fault {
+	var faults []telemetry.Fault
+	within := func(name string, d telemetry.Duration, least, most time.Duration) {
+		if d != 0 && (d.Std() < least || d.Std() > most) {
+			faults = append(faults, telemetry.Faultf(name, "%s is not in %s..%s", d, telemetry.Duration(least), telemetry.Duration(most)))
+		}
+	}
+	within("idle", s.Idle, time.Second, 24*time.Hour)
+	within("acting", s.Acting, time.Minute, 366*24*time.Hour)
+	within("looking", s.Looking, time.Minute, 366*24*time.Hour)
+	return faults
 }
 
 // MapConfig is what the page's map is drawn on. Without tiles it is the base map
@@ -57,7 +95,7 @@ func (c Config) Validate() []telemetry.Fault {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return []telemetry.Fault{telemetry.Faultf("listen", "port %q is not in 0..65535", port)}
 	}
-	return telemetry.Under("map", c.Map.validate())
+	return append(telemetry.Under("map", c.Map.validate()), telemetry.Under("session", c.Session.validate())...)
 }
 
 // Exposed returns a fault when the listener is beyond loopback: what is wrong

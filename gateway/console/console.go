@@ -55,10 +55,15 @@ type Sources struct {
 	// Act: telemetry.ErrUnknownDevice with 404.
 	SetState     func(ctx context.Context, s telemetry.StateChange) error
 	ChangeDevice func(ctx context.Context, d telemetry.DeviceChange) error
+	// Admit approves or refuses a device that came by itself; its answer, written as
+	// JSON, counts what was held of it: retried and failed.
+	Admit func(ctx context.Context, a Admission) (any, error)
 	// Rules returns a slice to be written as JSON; RulesDocument what they run on:
 	// rules, kinds, devices and zones, nil when there is nothing yet.
 	Rules         func() any
 	RulesDocument func() any
+	// RuleBook is what is read and changed of rule files.
+	RuleBook RuleBook
 	// Recipients returns how each recipient of warnings fares.
 	Recipients func() []Recipient
 	// CAP answers below /cap/: the feed and the messages.
@@ -108,6 +113,7 @@ type Console struct {
 	encryption *tls.Config   // nil: plain HTTP
 	hub        *hub
 	desktop    *desktop
+	backtests  *backtests
 	sessions   *sessions
 }
 
@@ -129,9 +135,10 @@ func New(cfg Config, sources Sources, reg Registry, logger *slog.Logger) (*Conso
 		return nil, err
 	}
 	c := &Console{
-		sources: sources, log: logger, desktop: desktop, sessions: newSessions(),
-		listener: boundListener(listener, maxConnections),
-		hub:      newHub(time.Now(), reg),
+		sources: sources, log: logger, desktop: desktop, sessions: newSessions(cfg.Session),
+		listener:  boundListener(listener, maxConnections),
+		hub:       newHub(time.Now(), reg),
+		backtests: &backtests{running: map[string]bool{}, checks: make(chan struct{}, maxChecks)},
 	}
 	host, _, _ := net.SplitHostPort(cfg.listen()) // listen has read it
 	mux := c.mux(reg)
@@ -160,8 +167,7 @@ func (c *Console) newServer(handler http.Handler) *http.Server {
 func listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		_, port, _ := net.SplitHostPort(address)
-		return nil, fmt.Errorf("console.listen: port %s is taken by another program (%s): stop that, or choose another port", port, address)
+		return nil, fmt.Errorf("console.listen: %s is in use by another program: stop it or choose another port", address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("console.listen: %w", err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ func (c *Console) deviceRoutes() []route {
 	}
 	if c.sources.SetState != nil {
 		routes = append(routes, route{"/api/v1/devices/{id}/state", http.MethodPost, nil, c.setState})
+	}
+	if c.sources.Admit != nil {
+		routes = append(routes, route{"/api/v1/devices/{id}/admission", http.MethodPost, nil, c.admission})
 	}
 	if c.sources.DeviceChanges != nil {
 		routes = append(routes, route{"/api/v1/devices/{id}/changes", http.MethodGet, []string{"limit"}, c.deviceChanges})
@@ -124,6 +128,7 @@ func (c *Console) setState(w http.ResponseWriter, r *http.Request) error {
 	if err := c.sources.SetState(r.Context(), s); err != nil {
 		return deviceProblem(r, err)
 	}
+	c.desktop.changed()
 	return c.device(w, r)
 }
 
@@ -165,7 +170,54 @@ func (c *Console) changeDevice(w http.ResponseWriter, r *http.Request) error {
 	if err := c.sources.ChangeDevice(r.Context(), d); err != nil {
 		return deviceProblem(r, err)
 	}
+	c.desktop.changed()
 	return c.device(w, r)
+}
+
+// An Admission is what somebody decides about a device that came by itself.
+type Admission struct {
+	Device string
+	Do     string // approve: it is registered; refuse: nothing of it is taken; reconsider: it waits again
+	// Of approve: what people call it, default its id, and how often it reports.
+	Name, Interval string
+	By, Why        string
+	At             time.Time
+}
+
+// admission serves POST /api/v1/devices/{id}/admission.
+func (c *Console) admission(w http.ResponseWriter, r *http.Request) error {
+	body, err := jsonBody(w, r)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Do       string `json:"do"`
+		Name     string `json:"name"`
+		Interval string `json:"interval"`
+		By       string `json:"by"`
+		Why      string `json:"why"`
+	}
+	if err := decodeStrictly(body, &in); err != nil {
+		return problemf(http.StatusBadRequest, fieldOf(err), "the body is not an object of do, name, interval, by, why: %v", err)
+	}
+	a := Admission{Device: r.PathValue("id"), Do: in.Do, Name: strings.TrimSpace(in.Name), Interval: strings.TrimSpace(in.Interval), At: time.Now().UTC()}
+	switch {
+	case !slices.Contains([]string{"approve", "refuse", "reconsider"}, in.Do):
+		return problemf(http.StatusBadRequest, "do", "do %q is not one of approve, refuse, reconsider", in.Do)
+	case in.Do != "approve" && a.Name+a.Interval != "":
+		return problemf(http.StatusBadRequest, "name", "name and interval belong to approve only")
+	case !telemetry.ValidName(a.Device):
+		return noDevice(r)
+	}
+	if a.By, a.Why, err = whoAndWhy(actor(r, in.By), in.Why); err != nil {
+		return err
+	}
+	answer, err := c.sources.Admit(r.Context(), a)
+	if err != nil {
+		return deviceProblem(r, err)
+	}
+	c.desktop.changed()
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 func whoAndWhy(by, why string) (string, string, error) {
@@ -182,10 +234,17 @@ func whoAndWhy(by, why string) (string, string, error) {
 // jsonBody reads the body of a change. A form of another page cannot send its
 // type without asking first.
 func jsonBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, problemf(http.StatusUnsupportedMediaType, "", "Content-Type is %q; expected application/json", r.Header.Get("Content-Type"))
+	if err := jsonType(r); err != nil {
+		return nil, err
 	}
 	return readBody(w, r)
+}
+
+func jsonType(r *http.Request) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return problemf(http.StatusUnsupportedMediaType, "", "Content-Type is %q; expected application/json", r.Header.Get("Content-Type"))
+	}
+	return nil
 }
 
 // decodeStrictly reads one JSON value without unknown members and with nothing

@@ -22,6 +22,7 @@ type yard struct {
 	state  telemetry.StateChange
 	change telemetry.DeviceChange
 	act    LetterAct
+	admit  Admission
 	fail   error
 }
 
@@ -32,6 +33,10 @@ func (y *yard) sources() Sources {
 	s.DeviceChanges = func(id string, limit int) (any, error) { return []string{fmt.Sprint(id, limit)}, nil }
 	s.SetState = func(_ context.Context, c telemetry.StateChange) error { y.state = c; return y.fail }
 	s.ChangeDevice = func(_ context.Context, c telemetry.DeviceChange) error { y.change = c; return y.fail }
+	s.Admit = func(_ context.Context, a Admission) (any, error) {
+		y.admit = a
+		return map[string]int{"retried": 2}, y.fail
+	}
 	s.DeadLetter = func(_ context.Context, id string) (any, error) {
 		return map[string]string{"id": id}, y.fail
 	}
@@ -71,6 +76,13 @@ func TestDeviceAPI(t *testing.T) {
 		{"PATCH", "/api/v1/devices/kim-long", `{"facts":3,` + who + `}`, 400, `"field":"facts"`},
 		{"PATCH", "/api/v1/devices/kim-long", `{` + who + `}`, 400, "nothing is to be changed"},
 		{"PATCH", "/api/v1/devices/kim-long", `[]`, 400, "not an object"},
+		{"POST", "/api/v1/devices/tram-la/admission", `{"do":"approve","name":" Trạm lạ ","interval":"10m",` + who + `}`, 200, `"retried":2`},
+		{"POST", "/api/v1/devices/tram-la/admission", `{"do":"let in",` + who + `}`, 400, `"field":"do"`},
+		{"POST", "/api/v1/devices/tram-la/admission", `{"do":"refuse","name":"x",` + who + `}`, 400, `"field":"name"`},
+		{"POST", "/api/v1/devices/tram-la/admission", `{"do":"refuse","by":"Lan"}`, 400, `"field":"why"`},
+		{"POST", "/api/v1/devices/tram-la/admission", `{"does":"refuse"}`, 400, `"field":"does"`},
+		{"POST", "/api/v1/devices/%20/admission", `{"do":"refuse",` + who + `}`, 404, "not registered"},
+		{"GET", "/api/v1/devices/tram-la/admission", "", 405, "expected POST"},
 		{"GET", "/api/v1/deadletters?state=new", "", 400, `"field":"state"`},
 		{"GET", "/api/v1/deadletters/3-1", "", 200, "3-1"},
 		{"POST", "/api/v1/deadletters/3-1/retry", `{"by":"Lan","again":true}`, 200, "3-1"},
@@ -91,6 +103,9 @@ func TestDeviceAPI(t *testing.T) {
 	}
 	if set, _ := json.Marshal(y.change.Set); string(set) != `{"facts.alarm2_m":2.1,"facts.zone":null,"name":"Kim Long"}` || y.change.By != "Lan" {
 		t.Errorf("the change is %+v", y.change)
+	}
+	if a := y.admit; a.Device != "tram-la" || a.Do != "approve" || a.Name != "Trạm lạ" || a.Interval != "10m" || a.By != "Lan" || a.At.IsZero() {
+		t.Errorf("the admission is %+v", a)
 	}
 	if y.act.ID != "3-1" || y.act.Do != "retry" || !y.act.Again {
 		t.Errorf("the act is %+v", y.act)

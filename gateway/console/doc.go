@@ -3,8 +3,16 @@
 // # Contract
 //
 //	GET  /                                   for people: warnings that are not cleared, the map
-//	GET  /warnings/{id} /devices /devices/{id} /rules /health /login    for people
+//	GET  /rules/edit/{rule} /rules/new /rules/history /rules/history/{n}
+//	GET  /warnings/{id} /devices /devices/{id} /rules /health /drill /keys /login    for people
 //	     ?lang=vi|en                         remembered in a cookie
+//	GET  /?kiosk=yes                         the same for a wall: large, nothing to click, shown in turn
+//	GET  /api/v1/trends                      {"trends":{id:{"points":[[unix_s,mean],...],"threshold":3.5}}}
+//	     of the gravest 24 warnings over three hours, at most 20 s old
+//	GET  /api/v1/session                     {"account":"Lan","role":"operator","operate":true,...}: who asks
+//	POST /api/v1/session                     the same; somebody is at the page
+//	POST /login                              a form of user, password, to; with Accept: application/json
+//	     the answer is that of /api/v1/session
 //	GET  /api/v1/map                         {"devices":[...]}: place, heading, severity, silence of each
 //	GET  /api/v1/zones                       areas and lines as GeoJSON
 //	GET  /api/v1/warnings                    {"warnings":[...]}, not cleared ones
@@ -31,10 +39,21 @@
 //	     "out":false puts back
 //	GET  /api/v1/drill                       {"drill":...}: the exercise that runs, or null
 //	POST /api/v1/drill                       {"do":"start","scenario":"...","by":"Lan","why":"..."}, or "end"
+//	     instead of the scenario's text: "file" and "name" of one of those below, or
+//	     "device", "severity" and "text" of one warning; "last":"10m" how long it takes
+//	GET  /api/v1/drill/scenarios             {"scenarios":[{"file","name","devices"},...]}: what can be played here
+//	POST /api/v1/recipients/{name}/test      {"by":"Lan","why":"..."}; {"answer":"204 No Content","seconds":0.02}
+//	     502 when it did not come through
+//	GET  /api/v1/audit ?from= ?to= ?by= ?do= ?on= ?limit=200
+//	     {"audit":[{"at","by","do","on","why","changes"},...]}: who changed what, the newest
+//	     first; do may be a group, as drill. For administrators.
 //	GET  /api/v1/devices ?site= ?owner=      {"devices":[...]}, what is wrong first
 //	GET  /api/v1/devices/{id}                one device
 //	POST /api/v1/devices/{id}/state          {"state":"maintenance","for":"2h","by":"Lan","why":"..."}
 //	     measuring, maintenance or calibrating; "value":"level_m" for one of its values
+//	POST /api/v1/devices/{id}/admission      {"do":"approve","name":"...","interval":"10m","by":"Lan","why":"..."}
+//	     of a device that came by itself: approve registers it and takes in what was
+//	     held of it, refuse keeps it out, reconsider lets it wait again
 //	PATCH /api/v1/devices/{id}               {"facts":{"alarm2_m":2.1},"by":"Lan","why":"..."}
 //	     name, owner, interval, lat, lon, facts; null puts back what devices.yaml says
 //	GET  /api/v1/devices/{id}/series ?kind= &value= &from= &to= &points=600
@@ -42,6 +61,19 @@
 //	GET  /api/v1/devices/{id}/changes        {"changes":[...]}, who, when and why
 //	GET  /api/v1/rules                       {"rules":[...]}
 //	GET  /api/v1/rules/document              {"document":{...}}: what they run on, in force now
+//	GET  /api/v1/rules/files                 {"version":7,"rule_files":[...]}: the version in force
+//	GET  /api/v1/rules/file ?name= ?version= one with its text; its ETag is the version
+//	PUT  /api/v1/rules/file ?name=           {"text":"...","by":"Lan","why":"..."} with If-Match: "7"
+//	     "rule" with "shadow" or "disabled" marks that rule
+//	PATCH /api/v1/rules/{rule}               {"shadow":true,"by":"Lan","why":"..."} with If-Match, or disabled
+//	GET  /api/v1/rules/history ?name= &limit=100   {"versions":[...]}, the newest first
+//	GET  /api/v1/rules/history/{n}           one, with the lines that it changed
+//	POST /api/v1/rules/revert                {"to":6,"by":"Lan","why":"..."} with If-Match; 0: the configuration
+//	GET  /api/v1/rules/words                 {"words":{...}}: what may stand in a rule file
+//	POST /api/v1/rules/check                 {"file":"...","text":"..."}: findings with line, column, suggestion
+//	POST /api/v1/rules/try                   and "rule": true, false or missing for each device, with the values
+//	POST /api/v1/rules/backtest              and "device","from","to": lines of JSON, {"share":0.4} and at last
+//	     {"report":...} or {"error":...}; one at a time of a session, at most 2 min
 //	GET  /api/v1/deadletters                 {"deadletters":[...]}, the newest ?limit=100
 //	     ?device= ?reason= ?state=all        exactly this; those too that are settled
 //	GET  /api/v1/deadletters/{id}            one of them
@@ -53,13 +85,15 @@
 //	GET  /metrics                            for Prometheus
 //
 // n is the transition that the operator saw. When the warning has moved on the
-// answer is 409, carries the n of now and names who did what meanwhile. by is the
+// answer is 409, carries the n of now and names who did what meanwhile. If-Match
+// is the same for rules: 412 when somebody was faster, 428 when it is missing, 422
+// with faults for a text that cannot be in force. by is the
 // account's name where there are accounts, whatever the body says.
 //
 // Everything that goes wrong is answered with application/problem+json (RFC
 // 9457): type, title, status, detail, and field where one is at fault. Unknown
 // paths are 404, wrong methods 405 with Allow, unknown query parameters 400,
-// bodies over 64 KiB 413.
+// bodies over 64 KiB (those with a rule file: 600 KiB) 413.
 //
 // # Events
 //
@@ -88,9 +122,12 @@
 // scripts cannot read and other sites cannot send along with a change
 // (HttpOnly, SameSite=Lax, Secure over TLS; changes of another origin are
 // refused by http.CrossOriginProtection). It ends after 12 hours, after 30 days
-// where the account can only look, with /logout, with a change of the account and
-// with the gateway; streams of events end with it. At most 1000 are kept, in
-// memory, by their hashes.
+// where the account can only look, after an hour without a key, a click or a change
+// where it may act (Config.Session), with /logout, with a change of the account and
+// with the gateway; streams of events end with it. What a page asks for by itself
+// has the header Haidang-Page and does not count as somebody at it. The page that is
+// open then says so over everything, keeps what was typed, and takes the login in
+// its place. At most 1000 are kept, in memory, by their hashes.
 //
 // A listener that was given with Attach (the socket in the data folder) serves
 // the same paths to whoever can reach it, with an administrator's rights.

@@ -47,9 +47,12 @@ func needs(method, path string) telemetry.Right {
 	switch {
 	case path == "/healthz", path == "/readyz", path == "/login", path == "/logout", strings.HasPrefix(path, "/assets/"):
 		return ""
-	case method == http.MethodGet, method == http.MethodHead:
+	case path == auditPath:
+		return telemetry.Administer
+	case method == http.MethodGet, method == http.MethodHead, path == "/api/v1/session":
 		return telemetry.Read
-	case strings.HasPrefix(path, "/api/v1/warnings/"), path == "/api/v1/out-of-service", path == "/api/v1/drill":
+	case strings.HasPrefix(path, "/api/v1/warnings/"), path == "/api/v1/out-of-service", path == "/api/v1/drill",
+		strings.HasPrefix(path, "/api/v1/recipients/"):
 		return telemetry.Operate
 	case strings.HasPrefix(path, "/api/v1/devices/") && strings.HasSuffix(path, "/state"):
 		return telemetry.Operate
@@ -105,7 +108,10 @@ func denied(w http.ResponseWriter, r *http.Request, err error) {
 		denial = &telemetry.Denial{Reason: telemetry.DeniedBusy, Detail: err.Error()}
 	}
 	status := denial.Status()
-	if status == http.StatusUnauthorized && r.Header.Get("Sec-Fetch-Dest") != "empty" { // a script of the page: no dialog of the browser
+	// For a script of the page no dialog of the browser. Sec-Fetch-Dest is sent over
+	// TLS and on loopback only.
+	script := r.Header.Get("Sec-Fetch-Dest") == "empty" || r.Header.Get(quietHeader) != "" || r.URL.Path == eventsPath || r.URL.Path == "/login"
+	if status == http.StatusUnauthorized && !script {
 		w.Header().Set("WWW-Authenticate", `Basic realm="Hai Dang", charset="UTF-8"`)
 	}
 	if denial.After > 0 {

@@ -35,6 +35,17 @@ type Lifecycle struct {
 	// or ends one, as the JSON body says.
 	Drill      func() any
 	ActOnDrill func(ctx context.Context, body []byte, by string) (any, error)
+	// Audit returns who changed what, when and why, the newest first, as a slice to
+	// be written as JSON; errors name the field.
+	Audit func(ctx context.Context, query url.Values) (any, error)
+	// Try sends a recipient a test; the error wraps telemetry.ErrUnknown, or
+	// ErrUnreached with what the recipient answered.
+	Try func(ctx context.Context, recipient, by, why string) (any, error)
+	// Scenarios returns what an exercise can play, a slice to be written as JSON.
+	Scenarios func() any
+	// Accepted returns the newest transition of a warning that a recipient has
+	// accepted, 0 for none.
+	Accepted func(id, recipient string) int
 }
 
 func (c *Console) lifecycleRoutes() []route {
@@ -59,10 +70,19 @@ func (c *Console) lifecycleRoutes() []route {
 	if l.Reports != nil {
 		routes = append(routes, route{"/api/v1/reports", http.MethodGet, []string{"from", "to", "by", "exercises", "format"}, c.reports})
 	}
+	if l.Try != nil {
+		routes = append(routes, route{"/api/v1/recipients/{name}/test", http.MethodPost, nil, c.try})
+	}
+	if l.Audit != nil {
+		routes = append(routes, route{auditPath, http.MethodGet, []string{"from", "to", "by", "do", "on", "limit"}, c.audit})
+	}
 	if l.Drill != nil && l.ActOnDrill != nil {
 		routes = append(routes,
 			route{"/api/v1/drill", http.MethodGet, nil, list("drill", l.Drill)},
 			route{"/api/v1/drill", http.MethodPost, nil, c.drill})
+	}
+	if l.Scenarios != nil {
+		routes = append(routes, route{"/api/v1/drill/scenarios", http.MethodGet, nil, list("scenarios", l.Scenarios)})
 	}
 	return routes
 }
@@ -99,6 +119,9 @@ func (c *Console) order(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, done)
 }
 
+// ErrUnreached is wrapped by an error about a recipient that did not take a test.
+var ErrUnreached = errors.New("the test did not come through")
+
 // lifecycleProblem answers an error of Lifecycle.
 func lifecycleProblem(err error) error {
 	conflict, isConflict := errors.AsType[*telemetry.Conflict](err)
@@ -111,6 +134,8 @@ func lifecycleProblem(err error) error {
 		return problemf(http.StatusConflict, "", "%v", err)
 	case errors.Is(err, telemetry.ErrUnknown):
 		return problemf(http.StatusNotFound, "id", "%v", err)
+	case errors.Is(err, ErrUnreached):
+		return problemf(http.StatusBadGateway, "", "%v", err)
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return problemf(http.StatusServiceUnavailable, "", "%v", err)
 	}
@@ -160,6 +185,42 @@ func (c *Console) reports(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return problemf(http.StatusBadRequest, "format", "format %q is not one of json, csv", format)
 	}
+}
+
+// auditPath is for administrators: it tells who acknowledged and who came in.
+const auditPath = "/api/v1/audit"
+
+// audit serves GET /api/v1/audit.
+func (c *Console) audit(w http.ResponseWriter, r *http.Request) error {
+	list, err := c.sources.Lifecycle.Audit(r.Context(), r.URL.Query())
+	if err != nil {
+		return lifecycleProblem(err)
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"audit": list})
+}
+
+// try serves POST /api/v1/recipients/{name}/test.
+func (c *Console) try(w http.ResponseWriter, r *http.Request) error {
+	body, err := jsonBody(w, r)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		By  string `json:"by"`
+		Why string `json:"why"`
+	}
+	if err := decodeStrictly(body, &in); err != nil {
+		return problemf(http.StatusBadRequest, fieldOf(err), "the body is not an object of by, why: %v", err)
+	}
+	by, why, err := whoAndWhy(actor(r, in.By), in.Why)
+	if err != nil {
+		return err
+	}
+	answer, err := c.sources.Lifecycle.Try(r.Context(), r.PathValue("name"), by, why)
+	if err != nil {
+		return lifecycleProblem(err)
+	}
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 // drill serves POST /api/v1/drill.

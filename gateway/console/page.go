@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	maxRows    = 200 // warnings that the page lists; the API has them all
-	maxSilent  = 30  // silent devices on the same page
-	maxTable   = 3000
-	maxLetters = 100
+	maxRows       = 200 // warnings that the page lists; the API has them all
+	maxSilent     = 30  // silent devices on the same page
+	maxTable      = 3000
+	maxLetters    = 100
+	maxOwnLetters = 20 // on the page of a device
 	// knownTime and stateTime are how old what pages show of kinds and devices
 	// may be, so that two hundred open pages cost what one costs.
 	knownTime = 5 * time.Second
@@ -37,10 +38,12 @@ type desktop struct {
 	pages   *page.Pages
 	tiles   MapConfig
 	version atomic.Uint64 // counts transitions
+	edits   atomic.Uint64 // counts changes of the rules
 
 	known   kept[*page.Known]
 	devices kept[[]page.DeviceState]
 	mapped  kept[rendering]
+	trends  kept[rendering]
 
 	mu     sync.Mutex
 	now    map[string]rendering
@@ -79,6 +82,19 @@ func (k *kept[T]) get(version uint64, most time.Duration, fresh func() (T, error
 	return value, nil
 }
 
+// stale makes the next get make the value again.
+func (k *kept[T]) stale() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at = time.Time{}
+}
+
+// changed is called after a device was changed: who did it sees it at once.
+func (d *desktop) changed() {
+	d.devices.stale()
+	d.mapped.stale()
+}
+
 // A rendering is an answer that is ready to be sent.
 type rendering struct {
 	at         time.Time
@@ -106,7 +122,7 @@ func decode(from, into any) error {
 
 // known returns kinds, devices, rules and zones.
 func (c *Console) known() (*page.Known, error) {
-	return c.desktop.known.get(0, knownTime, func() (*page.Known, error) {
+	return c.desktop.known.get(c.desktop.edits.Load(), knownTime, func() (*page.Known, error) {
 		var document struct {
 			Kinds   []telemetry.Kind   `json:"kinds"`
 			Devices []telemetry.Device `json:"devices"`
@@ -146,11 +162,13 @@ func (c *Console) view(w http.ResponseWriter, r *http.Request, name string) page
 		Has: page.Sections{
 			Devices: c.sources.Devices != nil && c.sources.Device != nil, Rules: c.sources.Rules != nil, Health: c.sources.Health != nil,
 			DeadLetters: c.sources.DeadLetters != nil, Recipients: c.sources.Recipients != nil, CAP: c.sources.CAP != nil,
-			Series: c.sources.Series != nil, Change: c.sources.ChangeDevice != nil, Drill: c.sources.Lifecycle.Drill != nil,
+			Series: c.sources.Series != nil, Change: c.sources.ChangeDevice != nil, Drill: c.sources.Lifecycle.ActOnDrill != nil,
+			State: c.sources.SetState != nil, Admit: c.sources.Admit != nil,
 		},
 	}
 	if a := telemetry.AccountOf(r.Context()); a != nil && a.Name != "" {
 		v.Account, v.Role = a.Name, string(a.Role)
+		v.IdleS = int((c.sessions.idleOf(a) + time.Second - 1) / time.Second)
 		v.Operate, v.Rule, v.Administer = a.May(telemetry.Operate, ""), a.May(telemetry.Rule, ""), a.May(telemetry.Administer, "")
 	}
 	v.Operate = v.Operate && c.sources.Act != nil
@@ -161,6 +179,9 @@ func (c *Console) view(w http.ResponseWriter, r *http.Request, name string) page
 		} else {
 			v.Drill = &page.Drill{}
 		}
+	}
+	if v.Drill == nil && slices.ContainsFunc(c.sources.Warnings(false), func(w telemetry.Warning) bool { return w.Exercise }) {
+		v.Drill = &page.Drill{} // what an exercise has raised may outlast it
 	}
 	return v
 }
@@ -248,7 +269,8 @@ func (c *Console) nowContent(v page.View) (page.NowContent, error) {
 		return page.NowContent{}, err
 	}
 	warnings := c.sources.Warnings(false)
-	content := page.NowContent{Count: len(warnings), More: max(0, len(warnings)-maxRows), Recipients: c.recipients(), Devices: len(devices)}
+	all := c.recipients()
+	content := page.NowContent{Count: len(warnings), More: max(0, len(warnings)-maxRows), Recipients: all, Devices: len(devices)}
 	for s := telemetry.Extreme; s > telemetry.NoSeverity; s-- {
 		content.Counts = append(content.Counts, page.Count{Severity: s})
 	}
@@ -258,7 +280,9 @@ func (c *Console) nowContent(v page.View) (page.NowContent, error) {
 			content.Counts[telemetry.Extreme-w.Severity].N++
 		}
 		if i < maxRows {
-			content.Rows = append(content.Rows, rowOf(v.Lang, known, w))
+			row := rowOf(v.Lang, known, w)
+			row.Told = c.told(w, all)
+			content.Rows = append(content.Rows, row)
 		}
 	}
 	for i := range devices {
@@ -276,6 +300,24 @@ func (c *Console) nowContent(v page.View) (page.NowContent, error) {
 
 func rowOf(lang string, known *page.Known, w *telemetry.Warning) page.Row {
 	return page.Row{Warning: *w, DeviceName: known.Name(w.Device), Figures: known.Figures(lang, w)}
+}
+
+// told says which of those that a warning is for have accepted it.
+func (c *Console) told(w *telemetry.Warning, all []page.Recipient) []page.Told {
+	if c.sources.Lifecycle.Accepted == nil || w.State == telemetry.Pending || w.Quiet || w.Shadow {
+		return nil
+	}
+	names := w.To
+	if len(names) == 0 { // none named means all
+		for i := range all {
+			names = append(names, all[i].Name)
+		}
+	}
+	var out []page.Told
+	for _, name := range names {
+		out = append(out, page.Told{Name: name, Accepted: c.sources.Lifecycle.Accepted(w.ID, name) > 0})
+	}
+	return out
 }
 
 // recipients returns how the recipients fare, for the pages.
@@ -339,6 +381,7 @@ func (c *Console) warningPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := c.view(w, r, page.Warning)
 	content := page.WarningContent{Row: rowOf(v.Lang, known, &warning), Acts: c.sources.Act != nil}
+	content.Told = c.told(&warning, c.recipients())
 	if c.sources.History != nil {
 		if content.Transitions, err = c.sources.History(r.Context(), id); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err

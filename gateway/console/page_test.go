@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -26,13 +25,16 @@ func full(d *desk) Sources {
 	lat, lon, heard := 16.45, 107.56, time.Now()
 	device := map[string]any{
 		"id": "kim-long", "name": hostile, "registered": true, "state": "measuring", "interval": "10s", "heard": heard, "lat": lat, "lon": lon,
-		"problems": []string{hostile}, "facts": map[string]any{"alarm1_m": 1.0, "note": hostile}, "changed": map[string]any{"facts.note": 1},
+		"problems": []string{hostile}, "problem_texts": []telemetry.Text{{VI: hostile + "mất", EN: hostile + "lost"}}, "cause": hostile, "up": false,
+		"links": []map[string]any{{"source": "modbus.line-1", "connect": "tcp://" + hostile, "unit": 7, "profile": "weather-485"}, {"source": "broker", "account": hostile}}, "facts": map[string]any{"alarm1_m": 1.0, "note": hostile}, "changed": map[string]any{"facts.note": 1},
 		"latest": map[string]any{"river": map[string]any{"time": heard, "values": map[string]any{"level_m": 3.62, "word": hostile}, "quality": map[string]string{"level_m": "suspect"}}},
 	}
 	boat := map[string]any{"id": "mmsi-574000001", "name": "mmsi-574000001", "heard": heard,
 		"latest": map[string]any{"position": map[string]any{"values": map[string]any{"lat": 16.9, "lon": 108.1, "course_deg": 90.0, "speed_kn": 6.5}}, "vessel": map[string]any{"values": map[string]any{"name": hostile}}}}
 	quiet := map[string]any{"id": "phu-oc", "name": "Phú Ốc", "registered": true, "interval": "10s", "heard": heard.Add(-time.Hour), "lat": 16.53, "lon": 107.47}
-	s.Devices = func(string, string) any { return []any{device, boat, quiet} }
+	stranger := map[string]any{"id": "tram-la", "name": "tram-la", "first_contact": heard, "held": 3, "problems": []string{}}
+	outside := map[string]any{"id": "tram-gia", "name": "tram-gia", "first_contact": heard, "refused": map[string]any{"by": hostile, "why": hostile, "at": heard}}
+	s.Devices = func(string, string) any { return []any{device, boat, quiet, stranger, outside} }
 	s.Device = func(id string) (any, bool) { return device, id == "kim-long" }
 	s.DeviceChanges = func(string, int) (any, error) {
 		return []map[string]any{{"at": heard, "by": hostile, "why": hostile}}, nil
@@ -67,6 +69,12 @@ func full(d *desk) Sources {
 		return []SeriesPoint{{float64(q.From.Unix()), 1, 0.5, 2}}, nil
 	}
 	s.Lifecycle.Drill = func() any { return map[string]any{"scenario": hostile, "by": "Lan", "began": heard} }
+	s.Lifecycle.Scenarios = func() any {
+		return []map[string]any{{"file": "flood.test.yaml", "name": hostile, "devices": []string{"kim-long"}}}
+	}
+	s.Lifecycle.Accepted = func(_, recipient string) int { return map[string]int{"ioc": 1}[recipient] }
+	s.SetState = func(context.Context, telemetry.StateChange) error { return nil }
+	s.Admit = func(context.Context, Admission) (any, error) { return nil, nil }
 	s.Lifecycle.ActOnDrill = func(context.Context, []byte, string) (any, error) { return nil, nil }
 	s.Lifecycle.Deliveries = func(context.Context, string) (any, error) {
 		return []map[string]any{{"recipient": hostile, "n": 1, "answer": hostile}}, nil
@@ -97,10 +105,12 @@ func TestPagesInBothLanguages(t *testing.T) {
 	for path, words := range map[string][2]string{
 		"/":                          {"Đặc biệt nghiêm trọng|Mực nước Kim Long &lt;3,62&gt; m|Đã có người nhận</b>: Lan|(4) Cảnh báo|09:30:00 27/10/2025|Mất tín hiệu|Phú Ốc|Không gửi được từ|Mực nước <b>3,62 m", "Extreme|Kim Long at &lt;3.62&gt; m|Acknowledged|Failing since|Water level <b>3.62 m"},
 		"/warnings/kim-long-flood-1": {"Diễn biến|ghi chú|&lt;script&gt;|Chuyển giao|Đã báo cho ai|alarm2_m", "Story|commented|Hand over|Who was told"},
-		"/devices":                   {"Thiết bị|&lt;script&gt;|chưa đăng ký", "Devices|not registered"},
-		"/devices/kim-long":          {"Mực nước|đáng ngờ|alarm1_m|đã sửa", "Water level|suspect|changed"},
+		"/devices":                   {"Thiết bị|&lt;script&gt;|chưa đăng ký|chờ duyệt|3 số đo chưa nhận|Đã từ chối|amp;mất", "Devices|not registered|wait for approval|Approve|Refuse|amp;lost"},
+		"/devices/kim-long":          {"Mực nước|đáng ngờ|alarm1_m|đã sửa|địa chỉ <b>7</b>|tài khoản|amp;mất|bad_json|Bảo trì", "Water level|suspect|changed|unit <b>7</b>|weather-485|amp;lost|Maintenance"},
+		"/drill":                     {"Đang diễn tập|Theo kịch bản|flood.test.yaml|Một cảnh báo thử", "An exercise runs|With a scenario|One warning only"},
+		"/keys":                      {"Phím tắt|<kbd>j</kbd>", "Keyboard|Next and previous warning"},
 		"/rules":                     {"Quy tắc|level_m &gt; 1|Nghiêm trọng", "Rules|Severe"},
-		"/health":                    {"CHƯA SẴN SÀNG|bad_json|dừng, đang thử lại", "NOT READY|down, tried again"},
+		"/health":                    {"CHƯA SẴN SÀNG|bad_json|dừng, đang thử lại|Thử lại các thư", "NOT READY|down, tried again|Retry those"},
 		"/login":                     {"Đăng nhập|Mật khẩu", "Log in|Password"},
 	} {
 		for i, lang := range page.Languages() {
@@ -118,7 +128,7 @@ func TestPagesInBothLanguages(t *testing.T) {
 					t.Errorf("%s in %s lacks %q", path, lang, word)
 				}
 			}
-			if drill := map[string]string{"vi": "DIỄN TẬP", "en": "EXERCISE"}[lang]; !strings.Contains(body, drill) {
+			if drill := map[string]string{"vi": "DIỄN TẬP", "en": "EXERCISE"}[lang]; !strings.Contains(body, "<title>"+drill) || !strings.Contains(body, "<strong>"+drill) {
 				t.Errorf("%s in %s does not say that there is an exercise", path, lang)
 			}
 		}
@@ -284,117 +294,6 @@ func TestFirstPaint(t *testing.T) {
 	}
 }
 
-// people knows Lan, who operates, and Vy, who looks.
-type people struct{ life context.Context }
-
-func (p people) Request(r *http.Request) (*telemetry.Account, error) {
-	user, password, ok := r.BasicAuth()
-	role, known := map[string]telemetry.Role{"Lan": telemetry.RoleOperator, "Vy": telemetry.RoleViewer, "kim-long": telemetry.RoleStation}[user]
-	if !ok || !known || password != "right" {
-		return nil, &telemetry.Denial{Reason: telemetry.DeniedWrong, Detail: "who are you?"}
-	}
-	return &telemetry.Account{Name: user, Role: role, Life: p.life}, nil
-}
-
-func logIn(t *testing.T, base, user, password, to string) (status int, where string, cookie *http.Cookie) {
-	t.Helper()
-	form := url.Values{"user": {user}, "password": {password}, "to": {to}}
-	r, err := http.NewRequestWithContext(t.Context(), "POST", base+"/login", strings.NewReader(form.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	for _, c := range answer.Cookies() {
-		cookie = c
-	}
-	return answer.StatusCode, answer.Header.Get("Location"), cookie
-}
-
-func TestSessions(t *testing.T) {
-	s := newDesk().sources()
-	life, removed := context.WithCancel(t.Context())
-	defer removed()
-	_, base, _ := startGuarded(t, s, people{life})
-
-	status, h, _ := call(t, "GET", base+"/warnings/kim-long-flood-1", "", "Accept", "text/html")
-	if status != 303 || h.Get("Location") != "/login?to=%2Fwarnings%2Fkim-long-flood-1" {
-		t.Errorf("a person is not led to the login: %d %q", status, h.Get("Location"))
-	}
-	if status, h, _ = call(t, "GET", base+"/api/v1/warnings", "", "Sec-Fetch-Dest", "empty"); status != 401 || h.Get("WWW-Authenticate") != "" {
-		t.Errorf("a script of the page gets the browser's dialog: %d %v", status, h)
-	}
-	if status, h, _ = call(t, "GET", base+"/api/v1/warnings", ""); status != 401 || h.Get("WWW-Authenticate") == "" {
-		t.Errorf("a program is not told how: %d", status)
-	}
-	if status, _, cookie := logIn(t, base, "Lan", "wrong", "/"); status != 401 || cookie != nil {
-		t.Errorf("wrong password: %d %v", status, cookie)
-	}
-	if status, _, cookie := logIn(t, base, "kim-long", "right", "/"); status != 401 || cookie != nil {
-		t.Errorf("a station logs in: %d %v", status, cookie)
-	}
-	for to, want := range map[string]string{"/devices": "/devices", "//evil.example": "/", "https://evil.example/": "/", `/\evil.example`: "/", "": "/", "javascript:1": "/"} {
-		if status, where, _ := logIn(t, base, "Lan", "right", to); status != 303 || where != want {
-			t.Errorf("to %q: %d %q", to, status, where)
-		}
-	}
-	_, _, lan := logIn(t, base, "Lan", "right", "/")
-	if lan == nil || !lan.HttpOnly || lan.SameSite != http.SameSiteLaxMode || lan.MaxAge != 12*3600 || len(lan.Value) < 26 {
-		t.Fatalf("cookie %v", lan)
-	}
-	cookie := lan.Name + "=" + lan.Value
-	if _, _, body := call(t, "GET", base+"/", "", "Cookie", cookie); !strings.Contains(body, `data-account="Lan"`) || !strings.Contains(body, "data-operate") || strings.Contains(body, "data-administer") {
-		t.Error("Lan's page is wrong")
-	}
-	status, _, body := call(t, "POST", base+"/api/v1/warnings/kim-long-flood-1/ack", `{"n":3,"by":"Minh"}`, "Cookie", cookie)
-	if status != 200 || !strings.Contains(body, `"acked_by":"Lan"`) {
-		t.Errorf("Lan acts: %d %s", status, body)
-	}
-	if status, _, _ = call(t, "POST", base+"/api/v1/warnings/kim-long-flood-1/comment", `{"n":4,"text":"x"}`, "Cookie", cookie, "Sec-Fetch-Site", "cross-site"); status != 403 {
-		t.Errorf("a page of another site acts: %d", status)
-	}
-
-	_, _, vy := logIn(t, base, "Vy", "right", "/")
-	looks := vy.Name + "=" + vy.Value
-	if _, _, body := call(t, "GET", base+"/", "", "Cookie", looks); strings.Contains(body, "data-operate") || vy.MaxAge != 30*24*3600 {
-		t.Error("Vy's page lets her act")
-	}
-	if status, _, _ = call(t, "POST", base+"/api/v1/warnings/kim-long-flood-1/comment", `{"n":4,"text":"x"}`, "Cookie", looks); status != 403 {
-		t.Errorf("Vy acts: %d", status)
-	}
-
-	if status, h, _ = call(t, "POST", base+"/logout", "", "Cookie", cookie); status != 303 || !strings.Contains(h.Get("Set-Cookie"), "Max-Age=0") {
-		t.Errorf("log out: %d %q", status, h.Get("Set-Cookie"))
-	}
-	if status, _, _ = call(t, "GET", base+"/api/v1/warnings", "", "Cookie", cookie); status != 401 {
-		t.Errorf("after the log-out: %d", status)
-	}
-	removed() // Vy's account is taken away
-	if status, _, _ = call(t, "GET", base+"/api/v1/warnings", "", "Cookie", looks); status != 401 {
-		t.Errorf("of an account that is gone: %d", status)
-	}
-}
-
-func TestSessionsAreBounded(t *testing.T) {
-	s := newSessions()
-	account := &telemetry.Account{Name: "Lan", Role: telemetry.RoleOperator, Life: t.Context()}
-	now := time.Now()
-	first, _ := s.open(account, now)
-	for i := range maxSessions {
-		s.open(account, now.Add(time.Duration(i+1)*time.Second))
-	}
-	r, _ := http.NewRequest("GET", "/", nil)
-	r.AddCookie(&http.Cookie{Name: sessionCookie, Value: first})
-	if len(s.known) != maxSessions || s.of(r) != nil {
-		t.Errorf("%d sessions", len(s.known))
-	}
-	s.closeAll()
-}
-
 func TestTilesOfOnesOwn(t *testing.T) {
 	m := MapConfig{Tiles: "https://tiles.example.vn/{z}/{x}/{y}.png"}
 	if faults := m.validate(); len(faults) > 0 || !strings.HasSuffix(m.policy(), "; img-src 'self' data: https://tiles.example.vn") {
@@ -452,3 +351,62 @@ type discard struct{ h http.Header }
 func (d *discard) Header() http.Header            { return d.h }
 func (d *discard) Write(text []byte) (int, error) { return len(text), nil }
 func (d *discard) WriteHeader(int)                {}
+
+// TestTold: the list says who has accepted a warning and who has not.
+func TestTold(t *testing.T) {
+	s := full(newDesk())
+	s.Recipients = func() []Recipient { return []Recipient{{Recipient: "ioc"}, {Recipient: "flood-committee"}} }
+	_, base, _ := start(t, s)
+	_, _, body := call(t, "GET", base+"/?lang=en", "")
+	if !strings.Contains(body, `ioc <span class="well-text">✓</span>`) || !strings.Contains(body, `flood-committee <span class="waits">… not yet</span>`) {
+		t.Error("the page does not say who was told")
+	}
+}
+
+// TestAnExerciseIsToldWhileItsWarningsLast, on every page and in its title, even
+// when none runs any more.
+func TestAnExerciseIsToldWhileItsWarningsLast(t *testing.T) {
+	s := newDesk().sources()
+	exercise := true
+	s.Warnings = func(bool) []telemetry.Warning { return []telemetry.Warning{{ID: "drill-1", Exercise: exercise}} }
+	_, base, _ := start(t, s)
+	if _, _, body := call(t, "GET", base+"/keys?lang=en", ""); !strings.Contains(body, "<title>EXERCISE") || !strings.Contains(body, "warnings of an exercise are left") {
+		t.Error("a warning of an exercise is not told")
+	}
+	exercise = false
+	if _, _, body := call(t, "GET", base+"/keys?lang=en", ""); strings.Contains(body, "EXERCISE") {
+		t.Error("an exercise is told that there is not")
+	}
+}
+
+func TestTrends(t *testing.T) {
+	s := full(newDesk())
+	asked := make(chan SeriesQuery, 1000)
+	s.Series = func(_ context.Context, q SeriesQuery) ([]SeriesPoint, error) {
+		asked <- q
+		if q.Device == "a-luoi" && q.To.Sub(q.From) == trendLength {
+			return nil, nil
+		}
+		return []SeriesPoint{{1, 2, 0, 9}, {91, 3, 0, 9}, {181, 3, 0, 9}, {271, 3, 0, 9}, {361, 3, 0, 9}}, nil
+	}
+	_, base, _ := start(t, s)
+	for range 50 { // as many pages
+		_, _, body := call(t, "GET", base+"/api/v1/trends", "")
+		if !strings.Contains(body, `"kim-long-flood-1":{"points":[[1,2],[91,3],[181,3],[271,3],[361,3]]`) {
+			t.Fatal(body)
+		}
+	}
+	if n := len(asked); n != 5 {
+		t.Errorf("the store was asked %d times for 4 warnings, one of which has no past", n)
+	}
+	if q := <-asked; q.Device != "kim-long" || q.Kind != "river" || q.Value != "level_m" || q.To.Sub(q.From) != trendLength || q.Every != 90*time.Second {
+		t.Errorf("asked for %+v", q)
+	}
+	s.Series = func(context.Context, SeriesQuery) ([]SeriesPoint, error) {
+		return nil, errors.New("the store is away")
+	}
+	_, base, _ = start(t, s)
+	if status, _, body := call(t, "GET", base+"/api/v1/trends", ""); status != 503 || !strings.Contains(body, "the store is away") {
+		t.Errorf("%d %s", status, body)
+	}
+}

@@ -3,22 +3,27 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"haidang/gateway/console/page"
-	"haidang/gateway/telemetry"
 )
 
 // pageRoutes are the pages and what only pages ask for.
 func (c *Console) pageRoutes() []route {
 	lang := []string{"lang"}
 	routes := []route{
-		{"/{$}", http.MethodGet, lang, c.home},
+		{"/{$}", http.MethodGet, []string{"lang", "kiosk"}, c.home},
+		{"/keys", http.MethodGet, lang, func(w http.ResponseWriter, r *http.Request) error {
+			return c.writePage(w, r, http.StatusOK, c.view(w, r, page.Keys))
+		}},
 		{"/assets/{name...}", http.MethodGet, []string{"v"}, c.asset},
 		{"/warnings/{id}", http.MethodGet, lang, c.warningPage},
 		{"/login", http.MethodGet, []string{"lang", "to"}, c.loginPage},
 		{"/login", http.MethodPost, nil, c.login},
 		{"/logout", http.MethodPost, nil, c.logout},
+		{"/api/v1/session", http.MethodGet, nil, c.session},
+		{"/api/v1/session", http.MethodPost, nil, c.session},
 		{"/api/v1/map", http.MethodGet, nil, c.mapped},
 		{"/api/v1/zones", http.MethodGet, nil, c.zones},
 	}
@@ -26,15 +31,41 @@ func (c *Console) pageRoutes() []route {
 		routes = append(routes, route{"/devices", http.MethodGet, lang, c.devicesPage}, route{"/devices/{id}", http.MethodGet, lang, c.devicePage})
 	}
 	if c.sources.Series != nil {
-		routes = append(routes, route{"/api/v1/devices/{id}/series", http.MethodGet, []string{"kind", "value", "from", "to", "points"}, c.series})
+		routes = append(routes, route{"/api/v1/trends", http.MethodGet, nil, c.trends}, route{"/api/v1/devices/{id}/series", http.MethodGet, []string{"kind", "value", "from", "to", "points"}, c.series})
 	}
 	if c.sources.Rules != nil {
-		routes = append(routes, route{"/rules", http.MethodGet, lang, c.rulesPage})
+		routes = append(routes, c.rulePageRoutes(lang)...)
 	}
 	if c.sources.Health != nil {
-		routes = append(routes, route{"/health", http.MethodGet, lang, c.healthPage})
+		routes = append(routes, route{"/health", http.MethodGet, []string{"lang", "reason", "letters"}, c.healthPage})
+	}
+	if c.sources.Lifecycle.ActOnDrill != nil {
+		routes = append(routes, route{"/drill", http.MethodGet, lang, c.drillPage})
 	}
 	return routes
+}
+
+// drillPage serves GET /drill.
+func (c *Console) drillPage(w http.ResponseWriter, r *http.Request) error {
+	v := c.view(w, r, page.Drills)
+	var content page.DrillContent
+	if c.sources.Lifecycle.Scenarios != nil {
+		if err := decode(c.sources.Lifecycle.Scenarios(), &content.Scenarios); err != nil {
+			return err
+		}
+	}
+	devices, err := c.states()
+	if err != nil {
+		return err
+	}
+	for i := range devices {
+		if devices[i].Registered && len(content.Devices) < maxTable {
+			content.Devices = append(content.Devices, devices[i])
+		}
+	}
+	slices.SortFunc(content.Devices, func(a, b page.DeviceState) int { return strings.Compare(a.Name, b.Name) })
+	v.Content = content
+	return c.writePage(w, r, http.StatusOK, v)
 }
 
 // devicesPage serves GET /devices.
@@ -45,7 +76,19 @@ func (c *Console) devicesPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := c.view(w, r, page.Devices)
 	shown := devices[:min(len(devices), maxTable)]
-	v.Content = page.DevicesContent{Devices: shown, Count: len(devices), More: len(devices) - len(shown)}
+	content := page.DevicesContent{Devices: shown, Count: len(devices), More: len(devices) - len(shown)}
+	for i := range devices {
+		switch d := &devices[i]; {
+		case d.Waits() && len(content.Waiting) < maxRows:
+			content.Waiting = append(content.Waiting, *d)
+		case d.Refused != nil && len(content.Refused) < maxRows:
+			content.Refused = append(content.Refused, *d)
+		}
+		if len(devices[i].Problems) > 0 {
+			content.Wrong++
+		}
+	}
+	v.Content = content
 	return c.writePage(w, r, http.StatusOK, v)
 }
 
@@ -68,7 +111,18 @@ func (c *Console) devicePage(w http.ResponseWriter, r *http.Request) error {
 	content.Blocks, content.Facts = known.Blocks(v.Lang, &content.DeviceState), page.FactsOf(&content.DeviceState)
 	for _, warning := range c.sources.Warnings(false) {
 		if warning.Device == id && len(content.Warnings) < maxRows {
-			content.Warnings = append(content.Warnings, rowOf(v.Lang, known, &warning))
+			row := rowOf(v.Lang, known, &warning)
+			row.Told = c.told(&warning, c.recipients())
+			content.Warnings = append(content.Warnings, row)
+		}
+	}
+	if c.sources.DeadLetters != nil {
+		letters, err := c.sources.DeadLetters(r.Context(), LetterQuery{Device: id, Limit: maxOwnLetters})
+		if err == nil {
+			err = decode(letters, &content.Letters)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if c.sources.DeviceChanges != nil {
@@ -80,33 +134,6 @@ func (c *Console) devicePage(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	v.Content = content
-	return c.writePage(w, r, http.StatusOK, v)
-}
-
-// rulesPage serves GET /rules.
-func (c *Console) rulesPage(w http.ResponseWriter, r *http.Request) error {
-	known, err := c.known()
-	if err != nil {
-		return err
-	}
-	texts := map[string]page.RuleText{}
-	for _, text := range known.Rules {
-		texts[text.Name] = text
-	}
-	var counts []page.RuleCount
-	if err := decode(c.sources.Rules(), &counts); err != nil {
-		return err
-	}
-	var content page.RulesContent
-	for _, count := range counts {
-		text := texts[count.Rule]
-		if text.Severity == telemetry.NoSeverity {
-			text.Severity = telemetry.Moderate // the default of a rule without levels
-		}
-		content.Rules = append(content.Rules, page.RuleRow{RuleCount: count, Text: text})
-	}
-	v := c.view(w, r, page.Rules)
 	v.Content = content
 	return c.writePage(w, r, http.StatusOK, v)
 }
@@ -123,7 +150,8 @@ func (c *Console) healthPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	content.Recipients = c.recipients()
 	if c.sources.DeadLetters != nil {
-		letters, err := c.sources.DeadLetters(r.Context(), LetterQuery{Limit: maxLetters + 1})
+		content.Reason, content.All = r.URL.Query().Get("reason"), r.URL.Query().Get("letters") == "all"
+		letters, err := c.sources.DeadLetters(r.Context(), LetterQuery{Reason: content.Reason, All: content.All, Limit: maxLetters + 1})
 		if err == nil {
 			err = decode(letters, &content.Letters)
 		}

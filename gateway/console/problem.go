@@ -14,8 +14,9 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
-	Field  string `json:"field,omitempty"` // query parameter or member of the body that is at fault
-	N      int    `json:"n,omitempty"`     // of a conflict: where the warning stands now
+	Field  string `json:"field,omitempty"`  // query parameter or member of the body that is at fault
+	N      int    `json:"n,omitempty"`      // of a conflict: where the warning stands now, or the version of the rules
+	Faults any    `json:"faults,omitempty"` // of a text that was refused: each with its place
 }
 
 func problemf(status int, field, format string, args ...any) *problem {

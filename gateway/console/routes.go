@@ -16,7 +16,10 @@ import (
 	"haidang/gateway/telemetry"
 )
 
-const anyQuery = "*"
+const (
+	anyQuery   = "*"
+	eventsPath = "/api/v1/events"
+)
 
 // A route is one path of the console: its methods, the query parameters it
 // knows, and what answers. An error that answers returns is written as a
@@ -33,7 +36,7 @@ func (c *Console) routes(reg Registry) []route {
 		{"/healthz", http.MethodGet, nil, c.healthz},
 		{"/readyz", http.MethodGet, nil, c.readyz},
 		{"/metrics", http.MethodGet, []string{anyQuery}, metrics(reg)},
-		{"/api/v1/events", http.MethodGet, nil, c.events},
+		{eventsPath, http.MethodGet, nil, c.events},
 		{"/api/v1/warnings", http.MethodGet, []string{"state", "device", "rule", "severity"}, c.warnings},
 		{"/api/v1/warnings/{id}", http.MethodGet, nil, c.warning},
 	}
@@ -51,6 +54,7 @@ func (c *Console) routes(reg Registry) []route {
 	routes = append(routes, c.outgoingRoutes()...)
 	routes = append(routes, c.lifecycleRoutes()...)
 	routes = append(routes, c.modbusRoutes()...)
+	routes = append(routes, c.ruleBookRoutes()...)
 	if c.sources.Rules != nil {
 		routes = append(routes, route{"/api/v1/rules", http.MethodGet, nil, list("rules", c.sources.Rules)})
 	}

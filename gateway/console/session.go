@@ -18,14 +18,16 @@ import (
 const (
 	sessionCookie = "haidang_session"
 	maxSessions   = 1000
-	// A session of who may act ends with the shift; one that only looks may hang
-	// on a wall. All end with the gateway and with a change of their account.
-	actingTime  = 12 * time.Hour
-	lookingTime = 30 * 24 * time.Hour
+	// quietHeader marks what a page asks for by itself, at intervals and after
+	// events: it does not keep a session from being idle.
+	quietHeader = "Haidang-Page"
 )
 
-// sessions are the logins of browsers. Only the hash of a cookie is kept.
+// sessions are the logins of browsers. Only the hash of a cookie is kept. All end
+// with the gateway and with a change of their account.
 type sessions struct {
+	cfg SessionConfig
+
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]*session
 }
@@ -34,25 +36,45 @@ type session struct {
 	account *telemetry.Account // its Life is the session's
 	ends    time.Time
 	end     context.CancelFunc
+	idle    *time.Timer // ends it; nil: who only looks is never idle
 }
 
-func newSessions() *sessions { return &sessions{known: map[[sha256.Size]byte]*session{}} }
+func newSessions(cfg SessionConfig) *sessions {
+	return &sessions{cfg: cfg.orDefault(), known: map[[sha256.Size]byte]*session{}}
+}
+
+// acts reports whether the account may change something.
+func acts(account *telemetry.Account) bool {
+	return account.May(telemetry.Operate, "") || account.May(telemetry.Rule, "") || account.May(telemetry.Administer, "")
+}
 
 // open begins a session and returns the value of its cookie, of 128 bits.
 func (s *sessions) open(account *telemetry.Account, now time.Time) (token string, life time.Duration) {
-	life = lookingTime
-	if account.May(telemetry.Operate, "") || account.May(telemetry.Administer, "") {
-		life = actingTime
+	life = s.cfg.Looking.Std()
+	if acts(account) {
+		life = s.cfg.Acting.Std()
 	}
 	token = rand.Text()
 	of := *account
 	var end context.CancelFunc
 	of.Life, end = context.WithTimeout(account.Life, life)
+	opened := &session{account: &of, ends: now.Add(life), end: end}
+	if acts(account) {
+		opened.idle = time.AfterFunc(s.cfg.Idle.Std(), end)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.room()
-	s.known[sha256.Sum256([]byte(token))] = &session{account: &of, ends: now.Add(life), end: end}
+	s.known[sha256.Sum256([]byte(token))] = opened
 	return token, life
+}
+
+// drop ends a session.
+func (s *session) drop() {
+	s.end()
+	if s.idle != nil {
+		s.idle.Stop()
+	}
 }
 
 // room takes away sessions that have ended, and when there are too many the one
@@ -62,7 +84,7 @@ func (s *sessions) room() {
 	var first *session
 	for key, known := range s.known {
 		if known.account.Life.Err() != nil {
-			known.end()
+			known.drop()
 			delete(s.known, key)
 			continue
 		}
@@ -71,7 +93,7 @@ func (s *sessions) room() {
 		}
 	}
 	if len(s.known) >= maxSessions {
-		first.end()
+		first.drop()
 		delete(s.known, oldest)
 	}
 }
@@ -88,7 +110,15 @@ func (s *sessions) of(r *http.Request) *telemetry.Account {
 	if known == nil || known.account.Life.Err() != nil {
 		return nil
 	}
+	if known.idle != nil && !quiet(r) {
+		known.idle.Reset(s.cfg.Idle.Std())
+	}
 	return known.account
+}
+
+// quiet reports whether a page asks by itself, without somebody at it.
+func quiet(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && (r.Header.Get(quietHeader) != "" || r.URL.Path == eventsPath)
 }
 
 // close ends the session of a request.
@@ -101,7 +131,7 @@ func (s *sessions) close(r *http.Request) {
 	defer s.mu.Unlock()
 	key := sha256.Sum256([]byte(cookie.Value))
 	if known := s.known[key]; known != nil {
-		known.end()
+		known.drop()
 		delete(s.known, key)
 	}
 }
@@ -111,7 +141,7 @@ func (s *sessions) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, known := range s.known {
-		known.end()
+		known.drop()
 		delete(s.known, key)
 	}
 }
@@ -143,6 +173,10 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) error {
 	if err == nil && account.Name != "" && !account.May(telemetry.Read, "") {
 		err = &telemetry.Denial{Detail: "this account is not for people"}
 	}
+	if err != nil && wantsJSON(r) {
+		denied(w, r, err)
+		return nil
+	}
 	if err != nil {
 		v := c.view(w, r, page.Login)
 		v.Content = page.LoginContent{To: to, Name: name, Refused: refusal(v.Lang, err)}
@@ -153,8 +187,46 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) error {
 		token, life := c.sessions.open(account, time.Now())
 		http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: token, Path: "/", MaxAge: int(life.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
 	}
+	if wantsJSON(r) { // a page on which the session has ended: what is typed there stays
+		return writeJSON(w, http.StatusOK, c.sessionOf(account))
+	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
+}
+
+func wantsJSON(r *http.Request) bool { return r.Header.Get("Accept") == "application/json" }
+
+// A sessionState says who is logged in and what he may do.
+type sessionState struct {
+	Account    string  `json:"account"`
+	Role       string  `json:"role"`
+	Operate    bool    `json:"operate"`
+	Rule       bool    `json:"rule"`
+	Administer bool    `json:"administer"`
+	IdleS      float64 `json:"idle_s,omitempty"` // after so long without an act it ends
+}
+
+func (c *Console) sessionOf(a *telemetry.Account) sessionState {
+	state := sessionState{Operate: true, Rule: true, Administer: true}
+	if a != nil && a.Name != "" {
+		state = sessionState{Account: a.Name, Role: string(a.Role), Operate: a.May(telemetry.Operate, ""), Rule: a.May(telemetry.Rule, ""), Administer: a.May(telemetry.Administer, "")}
+		state.IdleS = c.sessions.idleOf(a).Seconds()
+	}
+	return state
+}
+
+// idleOf is after how long a session of the account is idle; 0: never.
+func (s *sessions) idleOf(a *telemetry.Account) time.Duration {
+	if a.Name == "" || !acts(a) {
+		return 0
+	}
+	return s.cfg.Idle.Std()
+}
+
+// session serves GET and POST /api/v1/session: who asks. POST is how a page says
+// that somebody is at it.
+func (c *Console) session(w http.ResponseWriter, r *http.Request) error {
+	return writeJSON(w, http.StatusOK, c.sessionOf(telemetry.AccountOf(r.Context())))
 }
 
 func refusal(lang string, err error) string {

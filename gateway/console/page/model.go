@@ -16,6 +16,13 @@ type Row struct {
 	telemetry.Warning
 	DeviceName string
 	Figures    []Figure
+	Told       []Told
+}
+
+// Told says whether a recipient has accepted the warning.
+type Told struct {
+	Name     string
+	Accepted bool
 }
 
 // NowContent is the content of Now.
@@ -90,7 +97,59 @@ type DeviceState struct {
 	Errors     map[string]int         `json:"errors"`
 	Latest     map[string]LatestState `json:"latest"`
 
+	ProblemTexts []telemetry.Text `json:"problem_texts"`
+	FirstContact *time.Time       `json:"first_contact"`
+	Held         uint64           `json:"held"`
+	Refused      *Change          `json:"refused"`
+	Period       *Period          `json:"period"`
+	Links        []Link           `json:"links"`
+	Cause        string           `json:"cause"`
+	LastError    *LastError       `json:"last_error"`
+
 	Severity telemetry.Severity `json:"-"` // of its gravest warning
+}
+
+// A Period is one of maintenance or calibration.
+type Period struct {
+	State string     `json:"state"`
+	Until *time.Time `json:"until"`
+}
+
+// A Link is a way by which a device is configured to come.
+type Link struct {
+	Source  string `json:"source"`
+	Connect string `json:"connect"`
+	Unit    *int   `json:"unit"`
+	Profile string `json:"profile"`
+	Format  string `json:"format"`
+	Modem   string `json:"modem"`
+	Account string `json:"account"`
+}
+
+// A LastError is what was set aside of a device last.
+type LastError struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+	Detail string    `json:"detail"`
+}
+
+// Waits reports whether somebody is to decide about the device: it came by itself
+// and is neither registered nor refused.
+func (d DeviceState) Waits() bool {
+	return d.FirstContact != nil && !d.Registered && d.Refused == nil
+}
+
+// Told returns the problems in both languages; of a gateway that does not have
+// them so, as it tells them.
+func (d DeviceState) Told() []telemetry.Text {
+	if len(d.ProblemTexts) == len(d.Problems) {
+		return d.ProblemTexts
+	}
+	out := make([]telemetry.Text, len(d.Problems))
+	for i, p := range d.Problems {
+		out[i] = telemetry.Text{VI: p, EN: p}
+	}
+	return out
 }
 
 // A LatestState is the newest reading of a kind.
@@ -115,7 +174,10 @@ func (d *DeviceState) Silent(now time.Time) bool {
 
 // DevicesContent is the content of Devices.
 type DevicesContent struct {
+	Waiting []DeviceState // for somebody to decide
+	Refused []DeviceState
 	Devices []DeviceState
+	Wrong   int // of all that have problems
 	Count   int
 	More    int
 }
@@ -127,6 +189,7 @@ type DeviceContent struct {
 	Facts    []Fact
 	Warnings []Row
 	Changes  []Change
+	Letters  []Letter // dead letters of it, the newest
 }
 
 // A Block is the newest reading of a kind on the page of a device.
@@ -185,7 +248,7 @@ func (k *Known) Blocks(lang string, d *DeviceState) []Block {
 			f := Figure{Kind: kind, Name: name, Title: titled(q), Unit: q.Unit, Quality: latest.Quality[name], Failed: latest.Failed[name]}
 			switch v := v.(type) {
 			case float64:
-				f.Number, f.Text, f.Thresholds = true, figure(lang, name, v), k.thresholds(d.ID, name, nil)
+				f.Number, f.Text, f.Thresholds = true, figure(lang, name, v), thresholds(d.Facts, name, nil)
 			default:
 				f.Text = fmt.Sprint(v)
 			}
@@ -252,6 +315,8 @@ type HealthContent struct {
 	Recipients []Recipient        `json:"-"`
 	Letters    []Letter           `json:"-"`
 	MoreThere  bool               `json:"-"` // more letters than are listed
+	Reason     string             `json:"-"` // of the letters that are listed; "": any
+	All        bool               `json:"-"` // settled ones too
 }
 
 // A SourceHealth is one source of readings.
@@ -259,6 +324,8 @@ type SourceHealth struct {
 	Name     string  `json:"name"`
 	Running  bool    `json:"running"`
 	Restarts float64 `json:"restarts"`
+	Link     *bool   `json:"link"`
+	Cause    string  `json:"cause"`
 }
 
 // A FollowerHealth is how far a follower is behind its log.
@@ -282,15 +349,27 @@ type Letter struct {
 	Detail  string    `json:"detail"`
 	Text    string    `json:"text"`
 	NoRetry string    `json:"no_retry"`
+	Settled *Settled  `json:"settled"`
 }
 
-// RulesContent is the content of Rules.
-type RulesContent struct{ Rules []RuleRow }
+// Settled is what became of a letter.
+type Settled struct {
+	Did string    `json:"did"`
+	By  string    `json:"by"`
+	At  time.Time `json:"at"`
+}
 
-// A RuleRow is a rule with what it did.
-type RuleRow struct {
-	RuleCount
-	Text RuleText
+// DrillContent is the content of Drills.
+type DrillContent struct {
+	Scenarios []Playable
+	Devices   []DeviceState // of which a plain exercise can be
+}
+
+// A Playable is a scenario that an exercise can play.
+type Playable struct {
+	File    string   `json:"file"`
+	Name    string   `json:"name"`
+	Devices []string `json:"devices"`
 }
 
 // A RuleCount is what /api/v1/rules says of a rule.

@@ -38,10 +38,12 @@ const (
 	Rules   = "rules"
 	Login   = "login"
 	Missing = "missing"
+	Drills  = "drill"
+	Keys    = "keys"
 )
 
 func names() []string {
-	return []string{Now, Warning, Devices, Device, Health, Rules, Login, Missing}
+	return []string{Now, Warning, Devices, Device, Health, Rules, Login, Missing, Drills, Keys, RuleEdit, RuleHistory, RuleVersion}
 }
 
 // A View is what every page shows around its content.
@@ -57,6 +59,7 @@ type View struct {
 	Operate, Rule, Administer bool
 	Has                       Sections
 	Drill                     *Drill
+	IdleS                     int    // after so long without an act the session ends; 0: never
 	Tiles                     string // URL of map tiles, as https://tiles.example.vn/{z}/{x}/{y}.png; "": none
 	TilesCredit               string
 
@@ -64,7 +67,7 @@ type View struct {
 }
 
 // Sections are the pages that there are besides Now.
-type Sections struct{ Devices, Rules, Health, DeadLetters, Recipients, CAP, Series, Change, Drill bool }
+type Sections struct{ Devices, Rules, Health, DeadLetters, Recipients, CAP, Series, Change, Drill, State, Admit bool }
 
 // A Drill is the exercise that runs.
 type Drill struct {
@@ -72,6 +75,10 @@ type Drill struct {
 	By       string    `json:"by"`
 	Why      string    `json:"why"`
 	Began    time.Time `json:"began"`
+	Ends     time.Time `json:"ends"`
+	Speed    float64   `json:"speed"`
+	Steps    int       `json:"steps"`
+	Done     int       `json:"done"`
 }
 
 // Pages renders pages. It is safe for concurrent use.

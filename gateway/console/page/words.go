@@ -27,6 +27,9 @@ func functions(lang string, assets *assetSet) template.FuncMap {
 		"state":    func(s telemetry.State) string { return pick(stateText(s)) },
 		"deed":     func(d telemetry.Deed) string { return pick(deedText(d)) },
 		"quality":  func(q string) string { return pick(qualityText(q)) },
+		"isTrue":   func(b *bool) bool { return b != nil && *b },
+		"test":     func(name string) string { return pick(testText(name)) },
+		"settled":  func(did string) string { return pick(settledText(did)) },
 		"device":   func(s string) string { return pick(deviceText(s)) },
 		"local":    Local, "iso": iso,
 		"number":  func(v float64) string { return Number(lang, v) },
@@ -164,6 +167,33 @@ func deviceText(state string) telemetry.Text {
 		return telemetry.Text{VI: "Chưa nghe thấy", EN: "Not heard"}
 	}
 	return telemetry.Text{VI: state}
+}
+
+// testText names a test of quality that a value did not pass.
+func testText(name string) telemetry.Text {
+	switch name {
+	case "gross_range":
+		return telemetry.Text{VI: "ngoài khoảng cho phép", EN: "out of range"}
+	case "spike":
+		return telemetry.Text{VI: "nhảy vọt", EN: "spike"}
+	case "rate_of_change":
+		return telemetry.Text{VI: "thay đổi quá nhanh", EN: "changes too fast"}
+	case "flat_line":
+		return telemetry.Text{VI: "đứng yên quá lâu", EN: "does not change"}
+	}
+	return telemetry.Text{VI: name, EN: name}
+}
+
+func settledText(did string) telemetry.Text {
+	switch did {
+	case "retried":
+		return telemetry.Text{VI: "đã thử lại được", EN: "retried"}
+	case "dropped":
+		return telemetry.Text{VI: "đã bỏ", EN: "dropped"}
+	case "retrying":
+		return telemetry.Text{VI: "đang thử lại, chưa rõ kết quả", EN: "being retried, nobody knows yet"}
+	}
+	return telemetry.Text{VI: did, EN: did}
 }
 
 // Local writes a time as Vietnam's clocks show it: UTC+7, no summer time.
@@ -321,7 +351,7 @@ func (k *Known) Figures(lang string, w *telemetry.Warning) []Figure {
 		kind, q := k.Quantity(w.Kind, name)
 		out = append(out, Figure{
 			Kind: kind, Name: q.Name, Title: titled(q), Unit: q.Unit, Number: true, Text: Number(lang, v),
-			Quality: qualityOf(w, name), Thresholds: k.thresholds(w.Device, q.Name, w.Threshold),
+			Quality: qualityOf(w, name), Thresholds: thresholds(k.facts(w.Device), q.Name, w.Threshold),
 		})
 	}
 	slices.SortFunc(out, func(a, b Figure) int {
@@ -355,13 +385,20 @@ func titled(q telemetry.Quantity) telemetry.Text {
 	return q.Title
 }
 
-// thresholds are the device's facts that are levels of the value: their names
-// begin with alarm, and end in the same unit.
-func (k *Known) thresholds(device, value string, compared *float64) []Threshold {
+func (k *Known) facts(device string) map[string]any {
+	if d := k.devices[device]; d != nil {
+		return d.Facts
+	}
+	return nil
+}
+
+// thresholds are those of a device's facts that are levels of the value: their
+// names begin with alarm, and end in the same unit.
+func thresholds(facts map[string]any, value string, compared *float64) []Threshold {
 	var out []Threshold
 	_, unit, _ := cutLast(value, "_")
-	if d := k.devices[device]; d != nil && unit != "" {
-		for name, fact := range d.Facts {
+	if unit != "" {
+		for name, fact := range facts {
 			_, of, _ := cutLast(name, "_")
 			v, ok := fact.(float64)
 			if ok && of == unit && strings.HasPrefix(name, "alarm") {

@@ -7,7 +7,7 @@ const chart_ = (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const zone = "Asia/Ho_Chi_Minh";
 
-  const named = (fact) => (fact === "threshold" ? t("ngưỡng", "threshold") : fact.replace(/^alarm(\d*)_.*/, (_, n) => `${t("báo động", "alarm")} ${n}`));
+  const called = (fact) => (fact === "threshold" ? t("ngưỡng", "threshold") : fact.replace(/^alarm(\d*)_.*/, (_, n) => `${t("báo động", "alarm")} ${n}`));
 
   // Where readings are missing the line is broken.
   function columns(points) {
@@ -49,9 +49,10 @@ const chart_ = (() => {
         ctx.moveTo(left, y);
         ctx.lineTo(left + width, y);
         ctx.stroke();
-        ctx.fillText(`${named(h.name)} ${number.format(h.value)}`, left + 6, y - 5);
+        ctx.fillText(`${called(h.name)} ${number.format(h.value)}`, left + 6, y - 5);
       }
       ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+      const named = []; // where names stand, so that they do not lie on each other
       for (const m of moments ?? []) {
         const x = u.valToPos(m.at, "x", true);
         if (x < left || x > left + width) continue;
@@ -60,7 +61,9 @@ const chart_ = (() => {
         ctx.moveTo(x, top);
         ctx.lineTo(x, top + height);
         ctx.stroke();
-        ctx.fillText(m.name, x + 4, top + 14 * devicePixelRatio);
+        const row = [0, 1, 2, 3].find((r) => !named.some((n) => n.row === r && Math.abs(n.x - x) < 28 * devicePixelRatio)) ?? 0;
+        named.push({ row, x });
+        ctx.fillText(m.name, x + 4, top + (14 + 14 * row) * devicePixelRatio);
       }
       ctx.restore();
     };

@@ -108,6 +108,7 @@ const map_ = (() => {
     } catch { /* no history: the mark stays */ }
   }
 
+  const far = () => (document.documentElement.classList.contains("kiosk") ? 1.7 : 1); // a wall is read from afar
   let many = false; // an outline around each of thousands would cost half the drawing
   function style(d) {
     const grave = severities[d.severity] ?? "none";
@@ -116,7 +117,7 @@ const map_ = (() => {
     const tint = colour(d.severity ? grave : d.silent ? "mute" : "well");
     return {
       shape, turn: shape === "boat" && moving ? (d.heading_deg * Math.PI) / 180 : 0, fillColor: tint, fillOpacity: shape === "boat" && !moving ? 0.3 : 1,
-      stroke: shape !== "boat" || !many, color: shape === "quiet" ? tint : colour("ground"), weight: shape === "quiet" ? 3 : 1.5, radius: d.severity ? 7 + d.severity * 1.5 : d.boat ? 6 : 7,
+      stroke: shape !== "boat" || !many, color: shape === "quiet" ? tint : colour("ground"), weight: shape === "quiet" ? 3 : 1.5, radius: far() * (d.severity ? 7 + d.severity * 1.5 : d.boat ? 6 : 7),
     };
   }
 

@@ -1,7 +1,7 @@
 // Now: the list follows the warnings, with trends, sound and the wall screen.
 "use strict";
 (() => {
-  const { t, get, follow, acts, morph } = console_;
+  const { t, number, get, follow, acts, morph } = console_;
   const active = () => new Set([...document.querySelectorAll("article.warning.extreme.active")].map((w) => w.dataset.id));
   let known = active(), rows = new Set([...document.querySelectorAll("article.warning")].map((w) => w.id));
 
@@ -11,9 +11,19 @@
     localStorage.setItem("sound", sound.checked ? "yes" : "no");
     if (sound.checked) ring();
   });
+  // A browser lets a page sound only after somebody has touched it: until then the
+  // page says so.
   let audio = null;
-  function ring() {
+  function allowed() {
     audio ??= new AudioContext();
+    const tell = () => (document.getElementById("sound-hint").hidden = !sound.checked || audio.state === "running");
+    audio.onstatechange = tell;
+    tell();
+  }
+  if (sound.checked) allowed();
+  for (const sign of ["pointerdown", "keydown"]) addEventListener(sign, () => sound.checked && audio?.state === "suspended" && audio.resume());
+  function ring() {
+    allowed();
     for (const [at, pitch] of [[0, 880], [0.25, 660], [0.5, 880]]) {
       const tone = audio.createOscillator(), volume = audio.createGain();
       tone.frequency.value = pitch;
@@ -24,29 +34,36 @@
     }
   }
 
-  // Trends of the first dozen, over three hours.
+  // Trends of the last three hours, with the threshold where it is in reach.
+  let read = 0;
+  const svg = (name, within, attributes) => {
+    const element = within.appendChild(document.createElementNS("http://www.w3.org/2000/svg", name));
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    return element;
+  };
+  function spark(place, { points, threshold }) {
+    place.replaceChildren();
+    if (points.length < 2) return;
+    const ys = points.map((p) => p[1]), from = points[0][0], to = points.at(-1)[0];
+    let low = Math.min(...ys), high = Math.max(...ys);
+    const near = threshold !== undefined && Math.abs(threshold - ys.at(-1)) <= 2 * (high - low || Math.abs(high) || 1);
+    if (near) [low, high] = [Math.min(low, threshold), Math.max(high, threshold)];
+    const y = (v) => 19 - ((v - low) / (high - low || 1)) * 18;
+    const picture = svg("svg", place, { viewBox: "0 0 100 20", preserveAspectRatio: "none", role: "img", "aria-label": t(`xu hướng: từ ${number.format(ys[0])} đến ${number.format(ys.at(-1))}`, `trend: from ${number.format(ys[0])} to ${number.format(ys.at(-1))}`) });
+    svg("path", picture, { d: points.map((p, i) => `${i ? "L" : "M"}${((p[0] - from) / (to - from)) * 100} ${y(p[1])}`).join(""), "vector-effect": "non-scaling-stroke" });
+    if (near) svg("line", picture, { x1: 0, x2: 100, y1: y(threshold), y2: y(threshold), "vector-effect": "non-scaling-stroke" });
+  }
   async function sparks() {
-    for (const place of [...document.querySelectorAll(".spark")].slice(0, 12)) {
-      const { device, kind, value } = place.dataset;
-      const now = Date.now();
-      if (now - (place.drawn ?? 0) < 55000) continue;
-      place.drawn = now;
-      try {
-        const { points } = await get(`/api/v1/devices/${encodeURIComponent(device)}/series?kind=${encodeURIComponent(kind)}&value=${encodeURIComponent(value)}&from=${new Date(now - 3 * 3600e3).toISOString()}&to=${new Date(now).toISOString()}&points=180`);
-        if (points.length < 2) continue;
-        const ys = points.map((p) => p[1]), low = Math.min(...ys), high = Math.max(...ys), first = points[0][0], last = points.at(-1)[0];
-        const d = points.map((p, i) => `${i ? "L" : "M"}${((p[0] - first) / (last - first)) * 100} ${19 - ((p[1] - low) / (high - low || 1)) * 18}`).join("");
-        const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-        svg.setAttribute("viewBox", "0 0 100 20");
-        svg.setAttribute("preserveAspectRatio", "none");
-        svg.setAttribute("role", "img");
-        svg.setAttribute("aria-label", t("xu hướng 3 giờ", "trend of 3 hours"));
-        const path = svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-        path.setAttribute("d", d);
-        path.setAttribute("vector-effect", "non-scaling-stroke");
-        place.replaceChildren(svg);
-      } catch { /* no history, no trend */ }
-    }
+    const bare = [...document.querySelectorAll(".spark:empty")].slice(0, 24).length > 0;
+    if (Date.now() - read < (bare ? 20000 : 60000)) return;
+    read = Date.now();
+    try {
+      const { trends } = await get("/api/v1/trends");
+      for (const [id, trend] of Object.entries(trends)) {
+        const place = document.getElementById("t-" + id);
+        if (place) spark(place, trend);
+      }
+    } catch { /* no history, no trend */ }
   }
 
   const soon = follow(async () => {
@@ -72,7 +89,14 @@
     localStorage.setItem("kiosk", on ? "yes" : "no");
     setTimeout(() => map_?.map.invalidateSize(), 100);
   };
-  if (localStorage.getItem("kiosk") === "yes") kiosk(true);
+  const asked = new URLSearchParams(location.search).get("kiosk"); // a wall has no mouse
+  // A wall has nobody who scrolls: what does not fit is shown in turn.
+  setInterval(() => {
+    if (!document.documentElement.classList.contains("kiosk")) return;
+    const rest = document.documentElement.scrollHeight - innerHeight - scrollY;
+    scrollTo(0, rest > 20 ? scrollY + Math.min(rest, innerHeight * 0.7) : 0);
+  }, 12000);
+  if (asked ? asked !== "no" : localStorage.getItem("kiosk") === "yes") kiosk(true);
   document.getElementById("kiosk").addEventListener("click", () => {
     const on = !document.documentElement.classList.contains("kiosk");
     kiosk(on);

@@ -1,7 +1,7 @@
 // A warning's page: its chart, and its story as it goes on.
 "use strict";
 (() => {
-  const { follow, acts, morph } = console_;
+  const { follow, acts, morph, keys } = console_;
   const story = () => document.getElementById("story");
   const place = document.querySelector(".chart");
 
@@ -9,7 +9,7 @@
     if (!place) return;
     const start = Date.parse(place.dataset.start) / 1e3;
     const end = story().dataset.state === "cleared" ? Date.parse(place.dataset.at) / 1e3 : Date.now() / 1e3;
-    const around = Math.max(300, (end - start) * 0.25);
+    const around = Math.max(60, (end - start) * 0.25);
     const moments = [...document.querySelectorAll(".history li[data-at]")].map((li) => ({
       at: Date.parse(li.dataset.at) / 1e3, colour: li.dataset.state === "cleared" ? "well" : li.dataset.severity === "none" ? "mute" : li.dataset.severity,
       name: li.querySelector(".n").textContent,
@@ -27,4 +27,5 @@
   acts(soon);
   chart();
   document.addEventListener("click", (event) => event.target.closest("#print") && print());
+  keys((event) => event.key === "p" && (print(), true));
 })();

@@ -6,6 +6,7 @@
 //
 //	npm ci --ignore-scripts && node build.mjs
 import { readFileSync, writeFileSync, mkdirSync } from "node:fs";
+import { buildSync } from "esbuild";
 import { feature, mesh } from "topojson-client";
 import { presimplify, simplify } from "topojson-simplify";
 
@@ -26,7 +27,17 @@ for (const [name, file] of [
   writeFileSync(new URL(file, to), text);
 }
 
-const licences = [["idiomorph", "LICENSE"], ["leaflet", "LICENSE"], ["uplot", "LICENSE"], ["world-atlas", "LICENSE"]].map(([name, file]) => {
+// The editor of rules: CodeMirror in one file, which only its page loads.
+buildSync({
+  entryPoints: [new URL("editor.mjs", import.meta.url).pathname], outfile: new URL("codemirror.js", to).pathname,
+  bundle: true, minify: true, format: "iife", globalName: "codemirror_", target: "es2022", legalComments: "none", charset: "utf8",
+});
+
+const licences = [
+  ...["autocomplete", "commands", "lang-yaml", "language", "lint", "state", "view"].map((name) => ["@codemirror/" + name, "LICENSE"]),
+  ...["common", "highlight", "lr", "yaml"].map((name) => ["@lezer/" + name, "LICENSE"]),
+  ...["crelt", "style-mod", "w3c-keyname", "@marijn/find-cluster-break"].map((name) => [name, "LICENSE"]),
+  ["idiomorph", "LICENSE"], ["leaflet", "LICENSE"], ["uplot", "LICENSE"], ["world-atlas", "LICENSE"]].map(([name, file]) => {
   const version = JSON.parse(read(name + "/package.json")).version;
   const what = name === "world-atlas" ? " (only its data is used: made with Natural Earth, public domain)" : "";
   return `${name} ${version}${what}\n\n${read(name + "/" + file).trim()}\n`;
