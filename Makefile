@@ -7,10 +7,10 @@ FUZZ    ?= 10s
 LOAD    ?= 10
 export CGO_ENABLED ?= 0
 
-.PHONY: help run build test race lint fuzz bench faults faults-ci load e2e release clean
+.PHONY: help run build test race lint fuzz bench faults faults-ci load e2e release release-check clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 run: ## start the demo: everything embedded, a simulated field, a flood in a minute
 	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/haidang ./gateway
@@ -38,6 +38,7 @@ bench: ## print the figures: broker, whole path, rules, AIS, idle memory, time t
 	.ci/bench
 
 faults: ## power cuts, full disks, damage, dead neighbours: hours, as root; prints a table
+	HAIDANG_SWEEP=1 $(GO) test -count=1 -timeout 1h -run TestSweep ./gateway/spool
 	HAIDANG_FAULTS=full $(GO) test -count=1 -timeout 12h -v ./gateway/faults
 
 faults-ci: ## each fault a few times: some minutes, as root for the disks
@@ -46,12 +47,15 @@ faults-ci: ## each fault a few times: some minutes, as root for the disks
 load: ## readings/s and waits of the whole path, LOAD=10 seconds a run, also on a slow disk (strace)
 	HAIDANG_LOAD=$(LOAD) $(GO) test -count=1 -timeout 1h -v -run 'TestLoad' ./gateway/faults
 
-e2e: ## the whole program against mosquitto's clients, gpsd and curl (installs Debian packages)
+e2e: ## a release installed and asked by every panel; peers: mosquitto, gpsd, curl (installs Debian packages)
 	.ci/peers
-	HAIDANG_E2E=1 $(GO) test -count=1 -run 'TestE2E' ./gateway
+	HAIDANG_E2E=1 $(GO) test -count=1 -p 1 -run 'TestE2E' ./gateway ./deploy
 
 release: ## archives with checksums for amd64, arm64 and armv7 in dist/
 	VERSION=$(VERSION) deploy/release
+
+release-check: ## builds the release twice, runs it in emulators of arm64 and armv7 (Debian: qemu-user-static), as root
+	HAIDANG_RELEASE=1 $(GO) test -count=1 -timeout 60m -v -run 'TestReleaseRuns' ./deploy
 
 clean: ## remove what was built
 	rm -rf bin dist

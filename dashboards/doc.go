@@ -7,9 +7,9 @@
 //	generate/                                      their definitions
 //
 // The JSON is for Grafana 9.4 and later: panels of the core only, schemaVersion
-// 37, a base map that needs no internet. Names of measurements, units and alarm
-// levels come from the built-in kinds and devices. The tests run every query on
-// the embedded engine.
+// 37, a base map that needs no internet. Names of measurements and units come from the
+// built-in kinds; alarm levels, names and owners are what the gateway writes of its
+// registered devices. The tests run every query on the embedded engine.
 package dashboards
 
 //go:generate go run ./generate

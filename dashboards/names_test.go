@@ -162,6 +162,9 @@ func TestQueriesNameWhatExists(t *testing.T) {
 			for _, target := range p.Targets {
 				n.query(replaced(target.Query))
 			}
+			if p.Type == "row" {
+				continue
+			}
 			if len(p.Targets) == 0 {
 				t.Errorf("%s, %s asks nothing", d.file, p.Title)
 				continue

@@ -62,7 +62,7 @@ func limits() []limited {
 }
 
 // air is the dashboard of air and water.
-func air(b *builder, _ []telemetry.Device) dashboard {
+func air(b *builder) dashboard {
 	b.index()
 	for _, p := range pollutants() {
 		b.pollutant(p)

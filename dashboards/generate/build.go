@@ -100,6 +100,16 @@ func (b *builder) add(p panel) {
 	b.panels = append(b.panels, p)
 }
 
+// row begins a row with a title of its own: what is added from here on belongs to
+// it. With a variable to repeat the row is shown once for each of its values.
+func (b *builder) row(title, about, repeat string) {
+	open := false
+	p := newPanel("row", telemetry.Text{VI: title, EN: about}, 24, 1)
+	p.Title, p.Repeat, p.Collapsed, p.Panels, p.Targets, p.Options = title, repeat, &open, &[]panel{}, []target{}, object{}
+	b.x = 24 // the row begins below
+	b.add(p)
+}
+
 // beside places the panel below the last one, within the height of its row.
 func (b *builder) beside(p panel) {
 	last := b.panels[len(b.panels)-1].GridPos

@@ -3,7 +3,7 @@ package main
 import "haidang/gateway/telemetry"
 
 // fleet is the dashboard of vessels: where they are and were, who is silent.
-func fleet(b *builder, _ []telemetry.Device) dashboard {
+func fleet(b *builder) dashboard {
 	b.add(vesselCount(6, 4))
 	silent := stat(telemetry.Text{VI: "Tàu đăng ký im lặng", EN: "Registered boats silent. AIS is not the monitoring device (VMS): a boat may be silent because no receiver hears it."}, 6, 4)
 	silent.FieldConfig.Defaults.NoValue = "0"

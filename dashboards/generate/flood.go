@@ -2,20 +2,24 @@ package main
 
 import (
 	"fmt"
-	"regexp"
 
 	"haidang/gateway/telemetry"
 )
 
-// flood is the dashboard of rivers and rain. Stations of the built-in devices
-// whose three alarm levels are known have a number and a graph with the levels;
-// those of the demo, demo-<id>, are shown in the same panels.
-func flood(b *builder, devices []telemetry.Device) dashboard {
-	for _, d := range devices {
-		if steps, ok := alarmLevels(&d); ok {
-			b.station(&d, steps)
-		}
-	}
+// Severities that alarm levels I, II and III are drawn in.
+func alarmColor(i int) string { return severityColor(telemetry.Moderate + telemetry.Severity(i)) }
+
+// alarms are the words of field alarm of haidang_device.
+func alarms() object {
+	return words(word{"0", "Dưới báo động", severityColor(telemetry.NoSeverity)},
+		word{"1", "Trên báo động I", alarmColor(0)}, word{"2", "Trên báo động II", alarmColor(1)}, word{"3", "Trên báo động III", alarmColor(2)})
+}
+
+// flood is the dashboard of rivers and rain. Alarm levels are the facts of the
+// registered devices, so that a station that somebody adds is drawn as the built-in
+// ones are.
+func flood(b *builder) dashboard {
+	b.stations()
 	all := b.graph(telemetry.Text{VI: "Mực nước các trạm", EN: "Water levels. The highest of each river station in every interval; bad readings are left out."}, 12, 9, "river", "level_m")
 	all.FieldConfig.Defaults.Decimals = places(2)
 	all.asks("$tag_device", `SELECT max("level_m") FROM "river" WHERE %s AND %s GROUP BY time($__interval), "device" fill(null)`, chosen, trusted)
@@ -34,6 +38,8 @@ func flood(b *builder, devices []telemetry.Device) dashboard {
 	b.rainSums()
 	b.rain()
 	b.add(warningTable(24, 8))
+	b.row("$river", "A river station. Its level and its alarm levels.", "river")
+	b.station()
 	// Without a value of its own, all are the devices listed: rivers and rain, so
 	// that the warnings are theirs and not those of boats.
 	return b.board(scene{
@@ -42,45 +48,62 @@ func flood(b *builder, devices []telemetry.Device) dashboard {
 		variables: append(sitesAndDevices(` FROM "river", "rain"`, nil),
 			choose("upstream", "Thượng lưu / Upstream", `SHOW TAG VALUES FROM "rain", "river" WITH KEY = "device"`),
 			choose("downstream", "Hạ lưu / Downstream", `SHOW TAG VALUES FROM "river" WITH KEY = "device"`),
+			pick("river", "Trạm sông / River station", `SHOW TAG VALUES FROM "river" WITH KEY = "device" WHERE "site" =~ /^$site$/`, nil),
 			severityVariable()),
 	})
 }
 
-// alarmLevels returns the device's three alarm levels as thresholds.
-func alarmLevels(d *telemetry.Device) ([]step, bool) {
-	steps := []step{{Color: severityColor(telemetry.NoSeverity)}}
-	for i, name := range []string{"alarm1_m", "alarm2_m", "alarm3_m"} {
-		fact, _ := d.Fact(name)
-		level, ok := fact.(float64)
-		if !ok {
-			return nil, false
-		}
-		steps = append(steps, at(level, severityColor(telemetry.Moderate+telemetry.Severity(i))))
-	}
-	return steps, true
+// stations adds what every registered river station with alarm levels stands at.
+func (b *builder) stations() {
+	unit := b.unit("river", "level_m")
+	list := table(telemetry.Text{VI: "Mực nước và báo động", EN: "Levels and alarms. Of every registered river station that has alarm levels (facts alarm1_m, alarm2_m, alarm3_m): the newest level, while it reports, and the highest alarm level that it has reached."}, 14, 9, "Báo động",
+		column{name: "Time", title: "Lúc"},
+		column{name: "device", title: "Trạm", link: "haidang-warnings"},
+		column{name: "site", title: "Điểm đo"},
+		column{name: "name_text", title: "Tên"},
+		column{name: "level_m", title: "Mực nước", unit: unit, decimals: 2},
+		column{name: "alarm", title: "Báo động", mapping: alarms()},
+		column{name: "alarm1_m", title: "I", unit: unit, decimals: 2},
+		column{name: "alarm2_m", title: "II", unit: unit, decimals: 2},
+		column{name: "alarm3_m", title: "III", unit: unit, decimals: 2})
+	list.asks("", `SELECT "name_text", "level_m", "alarm", "alarm1_m", "alarm2_m", "alarm3_m" FROM (SELECT last("alarm1_m") AS "alarm1_m", "alarm2_m", "alarm3_m", "level_m", "alarm", "name_text" FROM "haidang_device" WHERE time > ${__to}ms - 30m AND time <= ${__to}ms AND %s GROUP BY "device", "site") GROUP BY "device", "site"`, scope)
+	b.add(list)
+
+	over := timeline(telemetry.Text{VI: "Diễn biến báo động", EN: "Alarm levels over time. The highest that each station had reached."}, 10, 9, alarms())
+	over.asks("$tag_device", `SELECT max("alarm") FROM "haidang_device" WHERE %s GROUP BY time($__interval), "device" fill(none)`, chosen)
+	b.add(over)
 }
 
-// station adds the number and the graph of one station.
-func (b *builder) station(d *telemetry.Device, steps []step) {
-	alarms := fmt.Sprintf("Alarm levels I, II, III: %.2f, %.2f, %.2f m (built-in devices; confirm them for your station). Shown whatever is chosen above.", *steps[1].Value, *steps[2].Value, *steps[3].Value)
-	only := `"device" =~ /^(demo-)?` + regexp.QuoteMeta(d.ID) + `$/`
-
-	now := stat(telemetry.Text{VI: d.Name, EN: "Level. Newest water level. " + alarms}, 4, 8)
+// station adds the number and the graph of one station, in a row that is repeated.
+// The alarm levels are series, since they differ from station to station.
+func (b *builder) station() {
+	const only = `$timeFilter AND "device" =~ /^$river$/`
+	now := stat(telemetry.Text{VI: "Mực nước $river", EN: "Level. Newest water level, and the highest alarm level that it has reached; without alarm levels only the first."}, 5, 9)
 	now.FieldConfig.Defaults.Unit = b.unit("river", "level_m")
 	now.FieldConfig.Defaults.Decimals = places(2)
 	now.FieldConfig.Defaults.NoValue = "—"
-	now.FieldConfig.Defaults.Thresholds = levels(steps...)
-	now.asks("$tag_device", `SELECT last("level_m") FROM "river" WHERE $timeFilter AND %s AND %s GROUP BY "device"`, only, trusted)
+	now.FieldConfig.Defaults.Thresholds = levels(step{Color: "#1d4ed8"})
+	now.FieldConfig.Overrides = append(now.FieldConfig.Overrides, override{
+		Matcher:    object{"id": "byName", "options": "Báo động"},
+		Properties: []property{{"unit", "none"}, {"mappings", []object{alarms()}}},
+	})
+	now.asks("$tag_device", `SELECT last("level_m") FROM "river" WHERE %s AND %s GROUP BY "device"`, only, trusted)
+	now.asks("Báo động", `SELECT last("alarm") FROM "haidang_device" WHERE %s`, only)
 	b.add(now)
 
-	graph := b.graph(telemetry.Text{VI: d.Name + ": mực nước và báo động I, II, III", EN: "Level and alarms. Highest water level in every interval. " + alarms}, 8, 8, "river", "level_m")
+	graph := b.graph(telemetry.Text{VI: "$river: mực nước và báo động I, II, III", EN: "Level and alarms. Highest water level in every interval; broken lines are the alarm levels of devices.yaml (confirm them for your station)."}, 19, 9, "river", "level_m")
 	graph.FieldConfig.Defaults.Decimals = places(2)
-	graph.FieldConfig.Defaults.Thresholds = levels(steps...)
-	graph.FieldConfig.Defaults.Custom["thresholdsStyle"] = object{"mode": "line"}
-	// So that the levels are in sight also when the water is low.
-	graph.FieldConfig.Defaults.Custom["axisSoftMax"] = *steps[3].Value * 1.1
 	graph.FieldConfig.Defaults.Custom["axisSoftMin"] = 0
-	graph.asks("$tag_device", `SELECT max("level_m") FROM "river" WHERE $timeFilter AND %s AND %s GROUP BY time($__interval), "device" fill(null)`, only, trusted)
+	graph.asks("$tag_device", `SELECT max("level_m") FROM "river" WHERE %s AND %s GROUP BY time($__interval), "device" fill(null)`, only, trusted)
+	graph.asks("$col", `SELECT last("alarm1_m") AS "Báo động I", last("alarm2_m") AS "Báo động II", last("alarm3_m") AS "Báo động III" FROM "haidang_device" WHERE %s GROUP BY time($__interval) fill(previous)`, only)
+	for i, name := range []string{"I", "II", "III"} {
+		graph.FieldConfig.Overrides = append(graph.FieldConfig.Overrides, override{
+			Matcher: object{"id": "byName", "options": "Báo động " + name},
+			Properties: []property{
+				{"color", object{"mode": "fixed", "fixedColor": alarmColor(i)}}, {"custom.lineStyle", object{"fill": "dash", "dash": []int{10, 6}}},
+				{"custom.fillOpacity", 0}, {"custom.showPoints", "never"}, {"custom.lineWidth", 2}},
+		})
+	}
 	b.add(graph)
 }
 

@@ -10,7 +10,7 @@ const (
 )
 
 // gateway is the dashboard of the gateway itself.
-func gateway(b *builder, _ []telemetry.Device) dashboard {
+func gateway(b *builder) dashboard {
 	b.gatewayNow()
 	b.gatewayGraphs()
 	running := timeline(telemetry.Text{VI: "Nguồn số liệu", EN: "Sources. Running, or waiting to be started again after an error."}, 12, 9,

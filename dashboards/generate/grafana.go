@@ -67,6 +67,9 @@ type panel struct {
 	Description string      `json:"description"`
 	Datasource  datasource  `json:"datasource"`
 	GridPos     gridPos     `json:"gridPos"`
+	Repeat      string      `json:"repeat,omitempty"`    // a row: a variable, once for each of whose values it is shown
+	Collapsed   *bool       `json:"collapsed,omitempty"` // of a row
+	Panels      *[]panel    `json:"panels,omitempty"`    // of a collapsed row; [] of another
 	Targets     []target    `json:"targets"`
 	FieldConfig fieldConfig `json:"fieldConfig"`
 	Options     object      `json:"options"`

@@ -1,5 +1,5 @@
 // Command generate writes the dashboards. It is run by go generate in the
-// folder dashboards, and reads the kinds and devices that are built in.
+// folder dashboards, and reads the kinds that are built in.
 package main
 
 import (
@@ -36,12 +36,11 @@ func write(folder, builtin string) error {
 	return nil
 }
 
-// generate returns the dashboards as JSON by file name, made of the kinds and
-// devices in the folder builtin.
+// generate returns the dashboards as JSON by file name, made of the kinds in the
+// folder builtin.
 func generate(builtin string) (map[string][]byte, error) {
 	var kinds struct{ Kinds []telemetry.Kind }
-	var devices struct{ Devices []telemetry.Device }
-	if err := errors.Join(read(filepath.Join(builtin, "kinds.yaml"), &kinds), read(filepath.Join(builtin, "devices.yaml"), &devices)); err != nil {
+	if err := read(filepath.Join(builtin, "kinds.yaml"), &kinds); err != nil {
 		return nil, err
 	}
 	catalogue, faults := telemetry.NewCatalogue(kinds.Kinds)
@@ -49,11 +48,11 @@ func generate(builtin string) (map[string][]byte, error) {
 		return nil, fmt.Errorf("kinds: %v", faults)
 	}
 	files := map[string][]byte{}
-	for name, build := range map[string]func(*builder, []telemetry.Device) dashboard{
+	for name, build := range map[string]func(*builder) dashboard{
 		"overview.json": overview, "flood.json": flood, "air.json": air, "fleet.json": fleet, "warnings.json": warnings, "gateway.json": gateway,
 	} {
 		b := &builder{catalogue: catalogue}
-		d := build(b, devices.Devices)
+		d := build(b)
 		if err := errors.Join(b.faults...); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

@@ -10,7 +10,7 @@ func everything() *string {
 }
 
 // overview is the dashboard of the whole gateway: warnings, devices, links.
-func overview(b *builder, _ []telemetry.Device) dashboard {
+func overview(b *builder) dashboard {
 	b.counts()
 	b.places()
 	b.add(warningTimeline(24, 9))

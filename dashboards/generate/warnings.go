@@ -3,7 +3,7 @@ package main
 import "haidang/gateway/telemetry"
 
 // warnings is the dashboard of what was raised, and how soon people took it.
-func warnings(b *builder, _ []telemetry.Device) dashboard {
+func warnings(b *builder) dashboard {
 	b.add(activeCount(4, 4))
 	b.add(worstSeverity(5, 4))
 
