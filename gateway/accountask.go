@@ -20,8 +20,8 @@ func parseLimits(l *telemetry.Limits, text string) error {
 		return nil
 	}
 	numbers := map[string]*int{"connections": &l.Connections, "sessions": &l.Sessions, "messages_per_s": &l.MessagesPerS,
-		"inflight": &l.Inflight, "subscriptions": &l.Subscriptions, "retained": &l.Retained}
-	sizes := map[string]*telemetry.Size{"bytes_per_s": &l.BytesPerS, "packet_bytes": &l.PacketBytes}
+		"inflight": &l.Inflight, "queue": &l.Queue, "subscriptions": &l.Subscriptions, "retained": &l.Retained}
+	sizes := map[string]*telemetry.Size{"bytes_per_s": &l.BytesPerS, "packet_bytes": &l.PacketBytes, "queue_bytes": &l.QueueBytes}
 	for part := range strings.SplitSeq(text, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		var err error
@@ -31,7 +31,7 @@ func parseLimits(l *telemetry.Limits, text string) error {
 		case sizes[name] != nil:
 			*sizes[name], err = telemetry.ParseSize(value)
 		default:
-			err = errors.New("there is no such limit; expected connections, sessions, messages_per_s, bytes_per_s, packet_bytes, inflight, subscriptions or retained")
+			err = errors.New("there is no such limit; expected connections, sessions, messages_per_s, bytes_per_s, packet_bytes, inflight, queue, queue_bytes, subscriptions or retained")
 		}
 		if err != nil {
 			return usagef("--limits %q: %v", part, err)

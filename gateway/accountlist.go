@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"haidang/broker"
 	"haidang/gateway/account"
 	"haidang/gateway/telemetry"
 )
@@ -28,6 +29,8 @@ type listedAccount struct {
 	Note      string            `json:"note,omitempty"`
 	Created   time.Time         `json:"created"`
 	Changed   time.Time         `json:"changed"`
+
+	Backlog *broker.Backlog `json:"backlog,omitempty"` // when the gateway runs: what its clients are owed and have lost
 }
 
 type listedToken struct {
@@ -43,7 +46,7 @@ func accountListVerb() verb {
 		short:   "the accounts; no secret can be shown",
 		example: "haidang account list --json",
 		flags:   p.flags,
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			if len(args) > 0 {
 				return usagef("list takes no arguments, only flags: %q", args)
 			}
@@ -62,6 +65,7 @@ func accountListVerb() verb {
 			for i := range records {
 				list[i] = listed(&records[i])
 			}
+			p.addBacklogs(ctx, list)
 			if p.json {
 				return p.tell(env, map[string]any{"accounts": list}, "")
 			}
@@ -71,6 +75,22 @@ func accountListVerb() verb {
 			}
 			return listText(env.stdout, list)
 		},
+	}
+}
+
+// addBacklogs adds what a running gateway knows of the accounts; the list is good
+// without.
+func (p *accountPlace) addBacklogs(ctx context.Context, list []listedAccount) {
+	var h health
+	if (&runningGateway{data: p.data, file: p.configuration}).ask(ctx, "GET", "/api/v1/health", nil, nil, &h) != nil {
+		return
+	}
+	for i := range list {
+		for j := range h.Subscribers {
+			if h.Subscribers[j].Account == list[i].Name {
+				list[i].Backlog = &h.Subscribers[j]
+			}
+		}
 	}
 }
 
@@ -113,6 +133,9 @@ func listText(out io.Writer, list []listedAccount) error {
 				until = "until " + t.Expires.Format(time.DateOnly)
 			}
 			remarks = append(remarks, fmt.Sprintf("token %s %v %s", t.ID, t.Rights, until))
+		}
+		if l.Backlog != nil {
+			remarks = append(remarks, backlogText(*l.Backlog))
 		}
 		if l.Note != "" {
 			remarks = append(remarks, l.Note)

@@ -44,33 +44,39 @@ func (p *accountPlace) flags(f *pflag.FlagSet) {
 // file is the file of accounts. The rest of the configuration may have faults:
 // one of them may be that there are no accounts yet.
 func (p *accountPlace) file() (string, error) {
+	file, _, err := p.places()
+	return file, err
+}
+
+// places are the file of accounts and the data folder.
+func (p *accountPlace) places() (file, data string, err error) {
 	cfg := defaults()
 	if p.configuration != "" {
 		doc, err := folder{dir: filepath.Dir(p.configuration)}.open(filepath.Base(p.configuration))
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		if faults := doc.Decode(&cfg); len(faults) > 0 {
-			return "", faults
+			return "", "", faults
 		}
 	}
 	if p.data != "" {
 		cfg.Data = p.data
 	}
-	file := cfg.accountsFile()
+	file = cfg.accountsFile()
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
-		return "", fmt.Errorf("make the folder of the accounts: %w", err)
+		return "", "", fmt.Errorf("make the folder of the accounts: %w", err)
 	}
-	return file, nil
+	return file, cfg.Data, nil
 }
 
 // edit changes the accounts.
 func (p *accountPlace) edit(change func(*account.Book) error) error {
-	file, err := p.file()
+	file, data, err := p.places()
 	if err != nil {
 		return err
 	}
-	err = account.Edit(file, change)
+	err = notingAccounts(data, file, new(signature).who(), func() error { return account.Edit(file, change) })
 	if faults, ok := errors.AsType[account.Faults](err); ok {
 		return asFaults(file, faults)
 	}

@@ -114,8 +114,8 @@ func (s *snapshot) others(dir string) error {
 			return err
 		case entry.IsDir() && (name == "spool" || name == "influx" || strings.HasPrefix(name, ".")) && name != ".":
 			return fs.SkipDir
-		case !entry.Type().IsRegular() || entry.Name() == "lock":
-			return nil
+		case !entry.Type().IsRegular() || entry.Name() == "lock" || name == "influx.files":
+			return nil // the last lists the store's files, which are others in the backup
 		}
 		text, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {

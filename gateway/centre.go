@@ -28,7 +28,8 @@ type centre struct {
 	board *telemetry.Board
 
 	// route says who is told of a warning, given whom it was told before; nil: whom
-	// the rule names. chase says what is due because nobody has acknowledged.
+	// the rule names. chase says what is due because nobody has acknowledged. Both
+	// are guarded by writing.
 	route func(w *telemetry.Warning, before *telemetry.Warning) []string
 	chase func(t *telemetry.Transition, now time.Time) []telling
 }
@@ -41,14 +42,28 @@ type telling struct {
 	to         []string
 }
 
-// openCentre folds the warnings log.
-func openCentre(ctx context.Context, log *spool.Log[telemetry.Transition], now func() time.Time) (*centre, error) {
+// openCentre folds the warnings log; also are told of each transition.
+func openCentre(ctx context.Context, log *spool.Log[telemetry.Transition], now func() time.Time, also ...func(*telemetry.Transition)) (*centre, error) {
 	c := &centre{log: log, now: now, board: telemetry.NewBoard()}
-	err := log.Replay(ctx, func(t telemetry.Transition) { c.board.Apply(t) })
+	err := log.Replay(ctx, func(t telemetry.Transition) {
+		c.board.Apply(t)
+		for _, f := range also {
+			f(&t)
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the warnings log: %w", err)
 	}
 	return c, nil
+}
+
+// setRoutes puts other routes in force; see centre.
+func (c *centre) setRoutes(route func(w, before *telemetry.Warning) []string, chase func(*telemetry.Transition, time.Time) []telling) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.route, c.chase = route, chase
 }
 
 // observe has f called after each transition, in order; f must not block.
@@ -232,11 +247,11 @@ func (c *centre) due(ctx context.Context, now time.Time) error {
 
 // tell writes what is due because nobody has acknowledged.
 func (c *centre) tell(ctx context.Context, now time.Time) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	if c.chase == nil {
 		return nil
 	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
 	if err := c.settle(ctx); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func usagef(format string, args ...any) error { return errUsage{fmt.Sprintf(form
 
 // verbs are made anew for each execution: their flags are their own.
 func verbs() []verb {
-	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), mappingVerb(), rulesVerb(), warningsVerb(), routeVerb(), drillVerb(), devicesVerb(), modbusVerb(), deadLetterVerb(), healthVerb(), doctorVerb(), accountVerb(), certVerb(), backupVerb(), restoreVerb(), verifyVerb(), versionVerb()}
+	return []verb{runVerb(), demoVerb(), checkVerb(), replayVerb(), decodeVerb(), mappingVerb(), rulesVerb(), warningsVerb(), routeVerb(), drillVerb(), recipientsVerb(), auditVerb(), devicesVerb(), modbusVerb(), deadLetterVerb(), healthVerb(), doctorVerb(), accountVerb(), certVerb(), backupVerb(), restoreVerb(), verifyVerb(), versionVerb()}
 }
 
 // execute runs one command line and returns the exit code.

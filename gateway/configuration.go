@@ -21,6 +21,7 @@ import (
 	"haidang/drivers/modbus"
 	"haidang/drivers/serial"
 	"haidang/gateway/account"
+	"haidang/gateway/archive"
 	"haidang/gateway/config"
 	"haidang/gateway/console"
 	"haidang/gateway/influx"
@@ -62,6 +63,7 @@ type Configuration struct {
 	IOC     []ioc.Config    `yaml:"ioc"`
 	CAP     cap.Config      `yaml:"cap"` // how the gateway speaks CAP, and its feed
 	Routes  []route.Config  `yaml:"routes"`
+	Archive archive.Config  `yaml:"archive"` // what is kept for years
 
 	Mappings []mapping.Mapping `yaml:"mappings"` // foreign topics and payloads
 	Bridges  []bridge.Config   `yaml:"bridges"`  // other MQTT brokers
@@ -177,6 +179,7 @@ func loadConfiguration(in folder, name string, change func(*Configuration)) (Con
 	// What could not be decoded kept its default; validating that would only
 	// repeat the fault in other words.
 	faults = append(faults, unsaid(faults, doc.Locate(cfg.validate(w)))...)
+	faults = append(faults, unsaid(faults, placeAll(cfg.unknownRecipients(w), w.parts, doc))...)
 	faults = append(faults, cfg.accountFaults()...)
 	if len(faults) > 0 {
 		inOrder(faults)
@@ -221,7 +224,7 @@ func (c *Configuration) differs(other *Configuration) []string {
 	for i := range a.NumField() {
 		key := a.Type().Field(i).Tag.Get("yaml")
 		switch key {
-		case "kinds", "devices", "zones", "rules":
+		case "kinds", "devices", "zones", "rules", "ioc", "routes", "mappings":
 			continue
 		}
 		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
@@ -269,6 +272,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 	}
 	faults = append(faults, c.validateBridges(names)...)
 	faults = append(faults, telemetry.Under("cap", c.CAP.Validate())...)
+	faults = append(faults, telemetry.Under("archive", c.Archive.Validate())...)
 	faults = append(faults, c.validateOutside()...)
 	recipients := map[string]string{}
 	for i := range c.IOC {
@@ -383,4 +387,9 @@ func unique(seen map[string]string, name, at string) []telemetry.Fault {
 }
 
 // packName shortens a path within the binary for messages.
-func packName(path string) string { return "built-in " + strings.TrimPrefix(path, "builtin/") }
+func packName(path string) string { return builtinMark + strings.TrimPrefix(path, "builtin/") }
+
+// isPack reports whether a message's file is one within the binary.
+func isPack(name string) bool { return strings.HasPrefix(name, builtinMark) }
+
+const builtinMark = "built-in "

@@ -28,6 +28,7 @@ func (g *instance) openRegistry() (err error) {
 		return nil
 	}
 	g.world = merged
+	g.noteRules(nil)
 	return nil
 }
 
@@ -76,7 +77,8 @@ func (g *instance) knows(device string) bool {
 	}
 	_, heard := g.intake.HeardOf(device)
 	_, stranger := g.intake.ContactOf(device)
-	return heard || stranger
+	_, refused := g.registry.Refused()[device]
+	return heard || stranger || refused
 }
 
 func (g *instance) hasSent(device, value string) bool {
@@ -127,8 +129,67 @@ func (g *instance) changeDevice(ctx context.Context, d telemetry.DeviceChange) e
 		return errors.Join(fmt.Errorf("%w: %w", console.ErrUnavailable, err), again)
 	}
 	g.world = changed
+	g.noteRules(nil)
 	g.intake.SetKnown(changed.Known)
+	g.refuse()
 	return nil
+}
+
+// refuse tells the intake whose readings are not taken.
+func (g *instance) refuse() {
+	out := map[string]bool{}
+	for id := range g.registry.Refused() {
+		out[id] = true
+	}
+	g.intake.SetRefused(out)
+}
+
+// maxAdmitted bounds the held letters that an approval takes in at once.
+const maxAdmitted = 1000
+
+// admit decides about a device that came by itself. Approved, it is registered
+// and what was held of it is taken in, the oldest first; the answer counts that.
+func (g *instance) admit(ctx context.Context, a console.Admission) (any, error) {
+	if a.Do != "approve" {
+		g.reloading.Lock()
+		defer g.reloading.Unlock()
+		switch {
+		case g.world.Devices.Device(a.Device) != nil:
+			return nil, fmt.Errorf("device: %q is registered: take it out of devices.yaml, or put what was set of it back", a.Device)
+		case !g.knows(a.Device):
+			return nil, telemetry.ErrUnknownDevice
+		}
+		if err := g.registry.Refuse(a.Device, a.Do == "refuse", a.By, a.Why, a.At); err != nil {
+			return nil, err
+		}
+		g.refuse()
+		return map[string]int{}, nil
+	}
+	name := a.Name
+	if name == "" {
+		name = a.Device
+	}
+	set := map[string]any{"name": name}
+	if a.Interval != "" {
+		set["interval"] = a.Interval
+	}
+	if err := g.changeDevice(ctx, telemetry.DeviceChange{Device: a.Device, Set: set, By: a.By, Why: a.Why, At: a.At}); err != nil {
+		return nil, err
+	}
+	letters, err := g.letters.list(ctx, console.LetterQuery{Device: a.Device, Reason: "held", Limit: maxAdmitted})
+	if err != nil {
+		return nil, err
+	}
+	held, _ := letters.([]letterState) // as list returns them
+	done := map[string]int{"retried": 0, "failed": 0}
+	for i := len(held) - 1; i >= 0; i-- {
+		if _, err := g.letters.act(ctx, console.LetterAct{ID: held[i].ID, Do: "retry", By: a.By, At: a.At}); err != nil {
+			done["failed"]++ // it stays listed, and says why when it is retried by hand
+			continue
+		}
+		done["retried"]++
+	}
+	return done, nil
 }
 
 var devicePath = regexp.MustCompile(`^devices\[\d+\]\.`)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"haidang/gateway/intake"
+	"haidang/gateway/registry"
 	"haidang/gateway/telemetry"
 )
 
@@ -33,8 +34,14 @@ type deviceState struct {
 	ValuePeriods map[string]periodState `json:"value_periods,omitempty"`
 
 	// Problems are what an operator should look at, the gravest first.
-	Problems []string `json:"problems"`
-	rank     int      // of the gravest
+	Problems     []string         `json:"problems"`
+	ProblemTexts []telemetry.Text `json:"problem_texts,omitempty"` // the same in both languages
+	rank         int              // of the gravest
+
+	// Links are the ways by which it is configured to come; Cause is why its link is
+	// down, as far as is known.
+	Links []deviceLink `json:"links,omitempty"`
+	Cause string       `json:"cause,omitempty"`
 
 	// Since the start of the gateway.
 	Heard    *time.Time `json:"heard,omitempty"` // of receipt; of a registered device before the start too
@@ -43,10 +50,13 @@ type deviceState struct {
 	Readings uint64     `json:"readings"`
 	Up       *bool      `json:"up,omitempty"` // its link
 
-	// FirstContact is when a device that is not registered was first heard since the
-	// start, Held how many of its readings were not taken (unknown_devices).
+	// FirstContact is when a device that is not registered was first heard, in this run
+	// or an earlier one, Held how many of its readings were not taken since the start.
 	FirstContact *time.Time `json:"first_contact,omitempty"`
 	Held         uint64     `json:"held,omitempty"`
+
+	// Refused says who keeps it out, where it is not registered.
+	Refused *registry.Refusal `json:"refused,omitempty"`
 
 	// Errors count what was set aside in the last 24 hours, by reason; LastError
 	// is the newest.
@@ -96,6 +106,10 @@ func (g *instance) devices(site, owner string) []deviceState {
 	for _, c := range g.intake.Contacts() {
 		strangers[c.Device] = heard[c.Device]
 	}
+	refused := g.registry.Refused()
+	for id := range refused {
+		strangers[id] = heard[id]
+	}
 	for id := range strangers {
 		if known.Devices.Device(id) == nil {
 			out = append(out, deviceState{ID: id, Name: id, Site: id})
@@ -108,6 +122,9 @@ func (g *instance) devices(site, owner string) []deviceState {
 	for i := range out {
 		h, ok := heard[out[i].ID]
 		g.fill(&out[i], h, ok, periods[out[i].ID], now)
+		if r, isOut := refused[out[i].ID]; isOut && !out[i].Registered {
+			out[i].Refused = &r
+		}
 	}
 	slices.SortFunc(out, func(a, b deviceState) int {
 		return cmp.Or(cmp.Compare(b.rank, a.rank), strings.Compare(a.ID, b.ID))
@@ -125,10 +142,15 @@ func (g *instance) device(id string) (any, bool) {
 	}
 	h, heard := g.intake.HeardOf(id)
 	_, stranger := g.intake.ContactOf(id)
-	if registered == nil && !heard && !stranger && !slices.Contains(g.letters.erring(time.Now()), id) {
+	refusal, refused := g.registry.Refused()[id]
+	if registered == nil && !heard && !stranger && !refused && !slices.Contains(g.letters.erring(time.Now()), id) {
 		return nil, false
 	}
 	g.fill(&d, h, heard, g.registry.Periods()[id], time.Now().UTC())
+	if refused && registered == nil {
+		d.Refused = &refusal
+	}
+	d.Links = g.linksOf(id)
 	return d, true
 }
 
@@ -149,7 +171,7 @@ func (g *instance) fill(d *deviceState, h intake.Heard, heard bool, periods []te
 		d.FirstContact, d.Held = &c.First, c.Held
 	}
 	if heard {
-		d.Up = h.Up
+		d.Up, d.Cause = h.Up, h.Cause
 		d.addLatest(h, g.intake.Known().Kinds)
 		if h.Count > 0 {
 			at := h.At
@@ -223,102 +245,6 @@ func latestOf(l intake.Latest, failed map[string]intake.Failed, kind *telemetry.
 		}
 	}
 	return state
-}
-
-// How much a problem matters.
-const (
-	rankExcused = iota + 1 // in maintenance, which somebody has said
-	rankSuspect
-	rankErrors
-	rankBad
-	rankSilent
-)
-
-// judge says what is wrong with the device.
-func (d *deviceState) judge(h intake.Heard, now time.Time, up time.Duration) {
-	d.Problems = []string{}
-	found := func(rank int, format string, args ...any) {
-		d.rank = max(d.rank, rank)
-		d.Problems = append(d.Problems, fmt.Sprintf(format, args...))
-	}
-	d.judgeSilence(now, up, found)
-	d.judgeLink(h, found)
-	for _, kind := range slices.Sorted(maps.Keys(d.Latest)) {
-		l := d.Latest[kind]
-		for _, value := range slices.Sorted(maps.Keys(l.Quality)) {
-			quality, why := l.Quality[value], ""
-			if test := l.Failed[value]; test != "" {
-				why = " (" + test + ")"
-			}
-			switch quality {
-			case telemetry.Bad.String():
-				found(rankBad, "%s bad%s", value, why)
-			case telemetry.Suspect.String():
-				found(rankSuspect, "%s suspect%s", value, why)
-			}
-		}
-	}
-	if len(d.Problems) == 0 && h.Quality == telemetry.Bad {
-		found(rankBad, "bad, by its own word")
-	}
-	if len(d.Errors) > 0 {
-		var parts []string
-		for _, reason := range slices.Sorted(maps.Keys(d.Errors)) {
-			parts = append(parts, fmt.Sprintf("%d %s", d.Errors[reason], reason))
-		}
-		found(rankErrors, "set aside in 24 h: %s", strings.Join(parts, ", "))
-	}
-	for _, value := range slices.Sorted(maps.Keys(d.ValuePeriods)) {
-		p := d.ValuePeriods[value]
-		found(rankExcused, "%s: %s", value, p.tell())
-	}
-	if d.Period != nil {
-		d.rank = rankExcused
-		d.Problems = append([]string{d.Period.tell()}, d.Problems...)
-	}
-}
-
-func (p *periodState) tell() string {
-	until := ""
-	if p.Until != nil {
-		until = " until " + p.Until.In(vietnam).Format("15:04 02/01")
-	}
-	return fmt.Sprintf("%s%s by %s: %s", p.State, until, p.By, p.Why)
-}
-
-// judgeSilence looks whether the device reports as often as it should.
-func (d *deviceState) judgeSilence(now time.Time, up time.Duration, found func(rank int, format string, args ...any)) {
-	if !d.Registered {
-		return
-	}
-	interval, _ := telemetry.ParseDuration(d.Interval) // "" is not known: 0
-	patience := 2*interval.Std() + 5*time.Second
-	switch {
-	case d.Heard == nil && interval > 0 && up > patience:
-		found(rankSilent, "not heard since the gateway started, %s ago; expected every %s", ago(up), d.Interval)
-	case d.Heard == nil && interval == 0:
-		found(rankSuspect, "not heard since the gateway started, %s ago", ago(up))
-	case d.Heard != nil && interval > 0 && now.Sub(*d.Heard) > patience && up > patience: // after a start it has its time
-		found(rankSilent, "silent for %s; expected every %s", ago(now.Sub(*d.Heard)), d.Interval)
-	}
-}
-
-// judgeLink looks at a link that is down. A station that connects, reports and
-// goes, and reports as often as it should, is well.
-func (d *deviceState) judgeLink(h intake.Heard, found func(rank int, format string, args ...any)) {
-	if d.Up == nil || *d.Up {
-		return
-	}
-	cause := ""
-	if h.Cause != "" {
-		cause = ": " + h.Cause
-	}
-	switch {
-	case d.Heard == nil || d.rank == rankSilent: // a line or a receiver; or it is missed
-		found(rankSilent, "link down%s", cause)
-	case d.Interval == "":
-		found(rankSuspect, "link down%s", cause)
-	}
 }
 
 // ago writes a length of time in its largest unit.

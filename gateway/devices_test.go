@@ -202,6 +202,14 @@ func TestProblems(t *testing.T) {
 		if got := strings.Join(test.d.Problems, "; "); got != test.want || test.d.rank != test.rank {
 			t.Errorf("%s: %q, rank %d; want %q, %d", name, got, test.d.rank, test.want, test.rank)
 		}
+		if len(test.d.ProblemTexts) != len(test.d.Problems) {
+			t.Errorf("%s: %d texts of %d problems", name, len(test.d.ProblemTexts), len(test.d.Problems))
+		}
+		for i, text := range test.d.ProblemTexts {
+			if text.EN != test.d.Problems[i] || text.VI == text.EN || strings.Contains(text.VI+text.EN, "%!") {
+				t.Errorf("%s: %+v", name, text)
+			}
+		}
 	}
 }
 

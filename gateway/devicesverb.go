@@ -246,12 +246,12 @@ haidang devices state kim-long measuring --why xong`,
 func tellState(out io.Writer, d *deviceState) error {
 	text := "measuring"
 	if d.Period != nil {
-		text = d.Period.tell()
+		text = d.Period.tell("").EN
 	}
 	_, err := fmt.Fprintf(out, "%s: %s\n", d.ID, plain(text))
 	for _, value := range slices.Sorted(maps.Keys(d.ValuePeriods)) {
 		p := d.ValuePeriods[value]
-		fmt.Fprintf(out, "%s of %s: %s\n", value, d.ID, plain(p.tell()))
+		fmt.Fprintf(out, "%s of %s: %s\n", value, d.ID, plain(p.tell("").EN))
 	}
 	return err
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -85,7 +87,7 @@ func doctorVerb() verb {
 func (x *examination) examine(ctx context.Context, data string) {
 	known := x.configuration(data)
 	x.dataFolder()
-	x.clock()
+	x.clock(time.Now())
 	running := x.instance(ctx)
 	if known {
 		x.certificates()
@@ -165,8 +167,23 @@ func (x *examination) dataFolder() {
 		return
 	default:
 		x.writable(dir)
+		x.setAside(dir)
 	}
 	x.room(dir)
+}
+
+// setAside tells of files that were found damaged.
+func (x *examination) setAside(dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "spool", "aside", "*")) // the pattern is good
+	if len(files) > 0 {
+		x.odd("data folder", "`haidang deadletter list --reason damaged` says what was lost; look at the disk (smartctl, dmesg); remove the files when nobody wants to read more out of them",
+			"%s of the log was damaged and set aside, the newest is %s", count(len(files), "file"), newest(files))
+	}
+}
+
+// newest returns the file that was set aside last; its name ends with the time.
+func newest(files []string) string {
+	return slices.MaxFunc(files, func(a, b string) int { return strings.Compare(filepath.Ext(a), filepath.Ext(b)) })
 }
 
 // writable tries to make a file: rights, a disk that became read-only and a full

@@ -60,6 +60,9 @@ func (x *examination) judge(h *health) {
 	for _, name := range sortedNames(h.NotReady) {
 		x.wrong("gateway", "its log says more: journalctl -u haidang", "%s is not ready: %s", name, h.NotReady[name])
 	}
+	for _, name := range sortedNames(h.Degraded) {
+		x.odd("gateway", "look at the server and the line to it", "%s is away, all is kept for it meanwhile: %s", name, h.Degraded[name])
+	}
 	if h.Version != version {
 		x.odd("version", "restart the gateway, or use its own program", "the gateway is %s, this program %s", h.Version, version)
 	}
@@ -111,8 +114,16 @@ func (x *examination) lines(ctx context.Context) {
 	for _, c := range x.cfg.Modbus {
 		x.line(ctx, "modbus "+c.Name, c.Connect)
 	}
+	for _, c := range x.cfg.Serial {
+		x.line(ctx, "serial "+c.Name, c.Connect)
+	}
 	for _, c := range x.cfg.AIS {
 		x.line(ctx, "ais "+c.Name, c.Connect)
+	}
+	for _, c := range x.cfg.IOC {
+		if c.SMS != nil && !strings.HasPrefix(c.SMS.Connect, "tcp:") {
+			x.line(ctx, "recipient "+c.Name, c.SMS.Connect)
+		}
 	}
 }
 
@@ -139,7 +150,7 @@ func (x *examination) device(about, path string) {
 		x.wrong(about, "plug the adapter in; ls -l /dev/serial/by-id names those that are", "%s is not there", path)
 		return
 	}
-	if err := unix.Access(path, unix.R_OK); err != nil {
+	if err := unix.Access(path, unix.R_OK); err != nil { // of who runs the doctor: for root everything is
 		x.wrong(about, "let the user haidang into the group that the device belongs to: usermod -aG dialout haidang", "%s may not be opened: %v", path, err)
 		return
 	}
@@ -148,8 +159,11 @@ func (x *examination) device(about, path string) {
 
 // partners looks whether those can be reached to whom readings and warnings go.
 func (x *examination) partners(ctx context.Context) {
-	if u := x.cfg.Influx.URL; u != "" {
-		x.reachURL(ctx, "influx", u, "everything is kept in the log until it returns; look at the server and the line to it")
+	if u := x.cfg.Influx.URL; u != "" && x.reachURL(ctx, "influx", u, "everything is kept in the log until it returns; look at the server and the line to it") {
+		x.admitted(ctx)
+	}
+	for _, c := range x.cfg.Bridges {
+		x.reachURL(ctx, "bridge "+c.Name, c.Connect, "what is forwarded waits until it returns; look at the server and the line to it")
 	}
 	for _, c := range x.cfg.IOC {
 		if address := c.Address(); address != "" {
@@ -158,27 +172,58 @@ func (x *examination) partners(ctx context.Context) {
 	}
 }
 
-func (x *examination) reachURL(ctx context.Context, about, address, do string) {
-	u, err := url.Parse(address)
+// admitted asks the InfluxDB elsewhere whether it takes what we write, by writing
+// nothing.
+func (x *examination) admitted(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	c := x.cfg.Influx
+	target := strings.TrimRight(c.URL, "/") + "/api/v2/write?" + url.Values{"org": {c.Org}, "bucket": {c.Bucket}, "precision": {"ns"}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, http.NoBody)
 	if err != nil {
 		return // the configuration's own faults are told
 	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	request.Header.Set("Authorization", "Token "+c.Token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		x.wrong("influx", "is this an InfluxDB, and is its certificate right?", "%s does not answer: %v", c.URL, reason(err))
+		return
 	}
-	x.reach(ctx, about, net.JoinHostPort(u.Hostname(), port), do)
+	defer response.Body.Close()
+	switch {
+	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
+		x.wrong("influx", "put a token that may write bucket "+c.Bucket+" into influx.token; everything is kept in the log meanwhile", "it refuses the token: %s", response.Status)
+	case response.StatusCode == http.StatusNotFound:
+		x.wrong("influx", "make the bucket, or mend influx.org and influx.bucket", "it has no bucket %q in organisation %q: %s", c.Bucket, c.Org, response.Status)
+	case response.StatusCode >= http.StatusInternalServerError:
+		x.wrong("influx", "its own log says more", "it is not well: %s", response.Status)
+	default: // 204, and 400 of those that want a line
+		x.fine("influx", "it takes the token")
+	}
 }
 
-func (x *examination) reach(ctx context.Context, about, address, do string) {
+func (x *examination) reachURL(ctx context.Context, about, address, do string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false // the configuration's own faults are told
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "ws": "80", "https": "443", "wss": "443", "mqtt": "1883", "tcp": "1883", "mqtts": "8883", "ssl": "8883", "tls": "8883"}[u.Scheme]
+	}
+	return x.reach(ctx, about, net.JoinHostPort(u.Hostname(), port), do)
+}
+
+func (x *examination) reach(ctx context.Context, about, address, do string) bool {
 	dialer := net.Dialer{Timeout: reachTime}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		x.wrong(about, do, "%s cannot be reached: %v", address, reason(err))
-		return
+		return false
 	}
 	_ = conn.Close() // it was only a question
 	x.fine(about, "%s can be reached", address)
+	return true
 }
 
 // reason is the cause at the end of an error of the network.

@@ -40,7 +40,7 @@ func (x *examination) room(dir string) {
 	if fs.Files > 0 && fs.Ffree < fewInodes {
 		x.wrong("disk", "remove small files: `df -i` tells", "only %d more files can be made", fs.Ffree)
 	}
-	switch fs.Type {
+	switch uint32(fs.Type) { // 32 bits with a sign on arm, where some of these do not fit
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		x.wrong("disk", "put the data folder on a disk", "%s lies in memory: a power cut loses everything", dir)
 	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC:
@@ -49,8 +49,7 @@ func (x *examination) room(dir string) {
 }
 
 // clock looks whether the time is set and kept.
-func (x *examination) clock() {
-	now := time.Now()
+func (x *examination) clock(now time.Time) {
 	if now.Year() < 2025 {
 		x.wrong("clock", "set it (timedatectl set-time), and give the machine a clock with a battery or a GPS", "it says %s: readings without a time of their own get a wrong one", now.Format(time.RFC3339))
 		return
@@ -69,16 +68,22 @@ func (x *examination) clock() {
 
 // certificates looks at those of the listeners.
 func (x *examination) certificates() {
-	c := x.cfg.Broker.TLS
-	if c.Cert == "" {
-		return
+	c := &x.cfg
+	for _, l := range []struct{ key, cert, private string }{
+		{"broker.tls", c.Broker.TLS.Cert, c.Broker.TLS.Key}, {"broker.websocket", c.Broker.Websocket.Cert, c.Broker.Websocket.Key},
+		{"console.tls", c.Console.TLS.Cert, c.Console.TLS.Key}, {"influx.tls", c.Influx.TLS.Cert, c.Influx.TLS.Key},
+	} {
+		if l.cert == "" {
+			continue
+		}
+		about := "certificate of " + l.key
+		pair, err := tls.LoadX509KeyPair(l.cert, l.private)
+		if err != nil {
+			x.wrong(about, "name a certificate and its key that the user haidang can read", "%v", err)
+			continue
+		}
+		x.certificate(about, pair.Leaf)
 	}
-	pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-	if err != nil {
-		x.wrong("certificate of broker.tls", "name a certificate and its key that the user haidang can read", "%v", err)
-		return
-	}
-	x.certificate("certificate of broker.tls", pair.Leaf)
 }
 
 func (x *examination) certificate(about string, cert *x509.Certificate) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"haidang/gateway/config"
 	"haidang/gateway/console"
@@ -40,7 +41,8 @@ type exercise struct {
 	Done     int       `json:"done"` // steps that were played
 
 	course []telemetry.Transition
-	from   time.Time // log time of the scenario's start
+	from   time.Time     // log time of the scenario's start
+	last   time.Duration // how long it is to take, instead of a speed; 0: by its speed
 }
 
 // Bounds of a drill.
@@ -48,6 +50,8 @@ const (
 	maxDrill      = 24 * time.Hour
 	maxDrillSteps = 10_000
 	maxDrillSpeed = 1e6
+	maxDrillBy    = 128 // letters
+	maxDrillWhy   = 1000
 )
 
 // status returns the exercise that runs, or nil.
@@ -68,17 +72,22 @@ func (g *instance) actOnDrill(ctx context.Context, body []byte, by string) (any,
 		File  string  `json:"scenario"` // text of a scenario file
 		Name  string  `json:"name"`     // of one of its scenarios; default the only one
 		Speed float64 `json:"speed"`    // default 1
-		By    string  `json:"by"`
-		Why   string  `json:"why"`
+		Path  string  `json:"file"`     // instead of the text: one of GET /api/v1/drill/scenarios
+		plainExercise
+		By  string `json:"by"`
+		Why string `json:"why"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&in)
 	if _, unknown, ok := strings.Cut(fmt.Sprint(err), `unknown field "`); ok {
-		return nil, fmt.Errorf("%s: this field is not known; expected do, scenario, name, speed, by, why", strings.TrimSuffix(unknown, `"`))
+		return nil, fmt.Errorf("%s: this field is not known; expected do, scenario, file, name, speed, last, device, severity, text, by, why", strings.TrimSuffix(unknown, `"`))
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return nil, fmt.Errorf("%s: a %s is no %s", wrong.Field, wrong.Value, wrong.Type)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the body is not an object of do, scenario, name, speed, by, why (%w)", err)
+		return nil, fmt.Errorf("the body is not an object of do, scenario, file, name, speed, last, device, severity, text, by, why (%w)", err)
 	}
 	if _, trailing := decoder.Token(); trailing != io.EOF {
 		return nil, errors.New("something follows the object")
@@ -89,8 +98,12 @@ func (g *instance) actOnDrill(ctx context.Context, body []byte, by string) (any,
 	switch {
 	case by == "":
 		return nil, errors.New("by: who acts is missing")
-	case in.Why == "":
+	case utf8.RuneCountInString(by) > maxDrillBy:
+		return nil, fmt.Errorf("by: the name has over %d letters", maxDrillBy)
+	case strings.TrimSpace(in.Why) == "":
 		return nil, errors.New("why: the reason is missing")
+	case utf8.RuneCountInString(in.Why) > maxDrillWhy:
+		return nil, fmt.Errorf("why: the reason has over %d letters", maxDrillWhy)
 	case in.Do == "end":
 		return g.endDrill(ctx, by, in.Why)
 	case in.Do != "start":
@@ -102,8 +115,18 @@ func (g *instance) actOnDrill(ctx context.Context, body []byte, by string) (any,
 	if !(in.Speed > 0 && in.Speed <= maxDrillSpeed) {
 		return nil, fmt.Errorf("speed: %v is not over 0 and up to %v", in.Speed, maxDrillSpeed)
 	}
-	x := &exercise{By: by, Why: in.Why, Speed: in.Speed}
-	if err := g.rehearse(x, in.File, in.Name); err != nil {
+	x := &exercise{By: by, Why: in.Why, Speed: in.Speed, last: in.Last.Std()}
+	if in.Device != "" {
+		err = g.plain(x, in.plainExercise)
+	} else {
+		if in.Path != "" {
+			in.File, err = g.scenarioText(in.Path)
+		}
+		if err == nil {
+			err = g.rehearse(x, in.File, in.Name)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return g.startDrill(x)
@@ -168,6 +191,9 @@ func (g *instance) rehearse(x *exercise, text, name string) error {
 	if x.Steps == 0 {
 		return fmt.Errorf("scenario: %q raises no warning with the rules in force", played.Name)
 	}
+	if length := x.course[x.Steps-1].At.Sub(x.from); x.last > 0 && length > 0 {
+		x.Speed = min(length.Seconds()/x.last.Seconds(), maxDrillSpeed)
+	}
 	if last := x.after(x.Steps - 1); x.Steps > maxDrillSteps || last > maxDrill {
 		return fmt.Errorf("speed: the drill would have %d steps in %s; expected at most %d in %s", x.Steps, last.Round(time.Second), maxDrillSteps, maxDrill)
 	}
@@ -191,6 +217,10 @@ func (g *instance) startDrill(x *exercise) (any, error) {
 	}
 	x.Began = g.now()
 	x.Ends = x.Began.Add(x.after(x.Steps - 1))
+	if err := g.first(auditEntry{At: x.Began, By: x.By, Do: "drill.start", On: x.Scenario, Why: x.Why, Changes: []string{
+		fmt.Sprintf("%s, %g times as fast as written", tally(x.Steps, "step", "steps"), x.Speed)}}); err != nil {
+		return nil, err
+	}
 	d.now = x
 	select {
 	case <-d.pending: // it was ended before it began
@@ -206,6 +236,13 @@ func (g *instance) startDrill(x *exercise) (any, error) {
 func (g *instance) endDrill(ctx context.Context, by, why string) (any, error) {
 	d := &g.drill
 	d.mu.Lock()
+	if d.now != nil {
+		if err := g.first(auditEntry{At: g.now(), By: by, Do: "drill.end", On: d.now.Scenario, Why: why, Changes: []string{
+			fmt.Sprintf("%d of %s were played", d.now.Done, tally(d.now.Steps, "step", "steps"))}}); err != nil {
+			d.mu.Unlock()
+			return nil, err
+		}
+	}
 	x, stop := d.now, d.stop
 	d.now, d.stop = nil, nil
 	d.mu.Unlock()
@@ -279,5 +316,6 @@ func (g *instance) playDrill(ctx context.Context, x *exercise) {
 	defer g.drill.mu.Unlock()
 	if g.drill.now == x {
 		g.drill.now, g.drill.stop = nil, nil
+		g.record(auditEntry{At: g.now(), Do: "drill.over", On: x.Scenario, Why: "its last step is played"})
 	}
 }

@@ -76,12 +76,16 @@ func TestDrill(t *testing.T) {
 	}
 
 	for body, field := range map[string]string{
-		`{"do":"start","scenario":"scenarios: [","by":"Lan","why":"x"}`:    "scenario",
-		`{"do":"start","scenario":"scenarios: []","by":"Lan","why":"x"}`:   "",
-		`{"do":"stop","by":"Lan","why":"x"}`:                               "do",
-		`{"do":"end","by":"Lan"}`:                                          "why",
-		`{"do":"end","why":"x"}`:                                           "by",
-		`{"do":"start","loud":true}`:                                       "loud",
+		`{"do":"start","scenario":"scenarios: [","by":"Lan","why":"x"}`:  "scenario",
+		`{"do":"start","scenario":"scenarios: []","by":"Lan","why":"x"}`: "",
+		`{"do":"stop","by":"Lan","why":"x"}`:                             "do",
+		`{"do":"end","by":"Lan"}`:                                        "why",
+		`{"do":"end","why":"x"}`:                                         "by",
+		`{"do":"start","loud":true}`:                                     "loud",
+		`{"do":"start","speed":"fast","by":"Lan","why":"x"}`:             "speed",
+		`{"do":1}`:                          "do",
+		`{"do":"end","by":"Lan","why":" "}`: "why",
+		`{"do":"end","by":"` + strings.Repeat("x", 200) + `","why":"x"}`:   "by",
 		`{"do":"start","speed":-1,"by":"Lan","why":"x","scenario":"x: 1"}`: "speed",
 	} {
 		if status, answer := g.post("/api/v1/drill", body); status != http.StatusBadRequest || field != "" && !strings.Contains(answer, `"field":"`+field+`"`) {

@@ -37,6 +37,7 @@ type evaluator struct {
 	position uint64     // last frame that was evaluated and whose steps are written
 	ahead    bool       // the engine has evaluated one more
 	kept     uint64     // position of the last checkpoint
+	before   uint64     // of the one before it: frames behind that are not given free
 
 	// Without a checkpoint the engine learns what it can from the log up to
 	// relearn; held are the warnings that it has raised meanwhile. Those that it
@@ -61,7 +62,7 @@ func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheu
 				logger.Error("the log ends before the rules' position", "position", e.position, "last", last)
 				e.position = last
 			}
-			e.kept = e.position
+			e.kept, e.before = e.position, s.Readings().Position(followRules)
 			e.done.Store(e.position)
 			return e, nil
 		}
@@ -195,9 +196,17 @@ func (e *evaluator) write(ctx context.Context, steps []telemetry.Transition) err
 	}
 }
 
-// keep writes a checkpoint and gives the frames before it free.
+// keep writes a checkpoint and gives the frames before the last one free: should
+// the disk damage the newest, the engine goes on from that and misses nothing. Only
+// a log that is full gets all of them back.
 func (e *evaluator) keep(ctx context.Context) error {
-	if e.position == e.kept || e.ahead {
+	if e.ahead {
+		return nil
+	}
+	if e.position == e.kept {
+		if e.before < e.kept && errors.Is(e.spool.Health(), spool.ErrFull) {
+			return e.free(ctx, e.kept)
+		}
 		return nil
 	}
 	state, err := e.engine.Checkpoint()
@@ -208,9 +217,19 @@ func (e *evaluator) keep(ctx context.Context) error {
 	if err := e.spool.SaveCheckpoint(ctx, followRules, blob); err != nil {
 		return fmt.Errorf("keep the rules' checkpoint: %w", err)
 	}
-	if err := e.spool.Readings().Commit(ctx, followRules, e.position); err != nil {
+	before := e.kept
+	e.kept = e.position
+	if errors.Is(e.spool.Health(), spool.ErrFull) {
+		before = e.kept
+	}
+	return e.free(ctx, before)
+}
+
+// free gives the frames up to a position free.
+func (e *evaluator) free(ctx context.Context, position uint64) error {
+	if err := e.spool.Readings().Commit(ctx, followRules, position); err != nil {
 		return fmt.Errorf("move the rules' position: %w", err)
 	}
-	e.kept = e.position
+	e.before = position
 	return nil
 }

@@ -43,6 +43,12 @@ func openFormat(dir string) error {
 	return writeFormat(name)
 }
 
+// hasFormat tells a data folder that was used before.
+func hasFormat(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, formatFile))
+	return err == nil
+}
+
 // agreed returns the number that all words are, 0 where they are not one.
 func agreed(words []string) int {
 	number := 0

@@ -249,7 +249,7 @@ func TestReplayFasterThanSmallLog(t *testing.T) {
 	var lines strings.Builder
 	const n = 400
 	for i := range n {
-		fmt.Fprintf(&lines, "river,device=kim-long level_m=0.5,note=%q %d\n", strings.Repeat("x", 15_000), 1_700_000_000_000_000_000+i*1_000_000)
+		fmt.Fprintf(&lines, "river,device=kim-long level_m=0.5,note=%q %d\n", strings.Repeat("x", 15_000), 1_700_000_000_000_000_000+int64(i)*1_000_000)
 	}
 	for name, text := range map[string]string{"gateway.yaml": "spool: {max_bytes: 4MiB}\n", "lines": lines.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/spf13/pflag"
 
+	"haidang/broker"
 	"haidang/gateway/telemetry"
 )
 
@@ -23,11 +25,17 @@ type health struct {
 	Ready   bool      `json:"ready"`
 	// NotReady says why not, by what is not ready.
 	NotReady map[string]string `json:"not_ready,omitempty"`
+	// Degraded says what does not work while all is kept for it: an InfluxDB
+	// elsewhere that is away.
+	Degraded map[string]string `json:"degraded,omitempty"`
 
 	Readings   float64           `json:"readings"` // accepted since the start
 	Sources    []sourceHealth    `json:"sources"`
 	Followers  []followerHealth  `json:"followers"`
 	Recipients []recipientHealth `json:"recipients"`
+	// Subscribers are the accounts whose MQTT clients are owed messages or have lost
+	// some, those that have lost most first; at most a hundred.
+	Subscribers []broker.Backlog `json:"subscribers,omitempty"`
 	// SetAside counts dead letters since the start, by reason.
 	SetAside map[string]float64 `json:"set_aside,omitempty"`
 
@@ -40,6 +48,9 @@ type sourceHealth struct {
 	Name     string  `json:"name"`
 	Running  bool    `json:"running"`
 	Restarts float64 `json:"restarts"`
+	// Link is whether it hears the other end, Cause why not; both as far as is known.
+	Link  *bool  `json:"link,omitempty"`
+	Cause string `json:"cause,omitempty"`
 }
 
 // A followerHealth is how far a follower is behind its log.
@@ -64,20 +75,40 @@ type recipientHealth struct {
 // health gathers the figures.
 func (g *instance) health(ctx context.Context) (health, error) {
 	h := health{Gateway: g.cfg.Gateway, Version: version, Started: g.since, Ready: true}
-	for name, check := range g.readiness() {
-		if err := check(ctx); err != nil {
-			if h.NotReady == nil {
-				h.NotReady = map[string]string{}
-			}
-			h.Ready, h.NotReady[name] = false, err.Error()
-		}
-	}
+	h.NotReady, h.Degraded = failing(ctx, g.readiness()), failing(ctx, g.partners())
+	h.Ready = len(h.NotReady) == 0
 	families, err := g.reg.Gather()
 	if err != nil {
 		return h, fmt.Errorf("gather the metrics: %w", err)
 	}
 	h.fill(families)
+	if g.broker != nil {
+		h.Subscribers = g.broker.Backlogs()
+		h.Subscribers = h.Subscribers[:min(len(h.Subscribers), maxSubscribers)]
+	}
+	for i := range h.Sources {
+		_, link, _ := strings.Cut(h.Sources[i].Name, ".")
+		if heard, ok := g.intake.HeardOf(link); ok && link != "" {
+			h.Sources[i].Link, h.Sources[i].Cause = heard.Up, heard.Cause
+		}
+	}
 	return h, nil
+}
+
+// maxSubscribers is how many of them are told.
+const maxSubscribers = 100
+
+// failing returns why checks fail, by name; nil when none does.
+func failing(ctx context.Context, checks map[string]func(context.Context) error) (why map[string]string) {
+	for name, check := range checks {
+		if err := check(ctx); err != nil {
+			if why == nil {
+				why = map[string]string{}
+			}
+			why[name] = err.Error()
+		}
+	}
+	return why
 }
 
 // fill takes the figures out of gathered metrics.
@@ -215,6 +246,9 @@ func healthVerb() verb {
 // print writes the health as a person reads it.
 func (h *health) print(to io.Writer, now time.Time) {
 	state := "ready"
+	if len(h.Degraded) > 0 {
+		state = "ready, degraded"
+	}
 	if !h.Ready {
 		state = "NOT READY"
 	}
@@ -222,6 +256,9 @@ func (h *health) print(to io.Writer, now time.Time) {
 		telemetry.Duration(now.Sub(h.Started).Round(time.Second)), h.Readings, inMiB(h.MemoryBytes))
 	for _, name := range sortedNames(h.NotReady) {
 		fmt.Fprintf(to, "  %s: %s\n", name, h.NotReady[name])
+	}
+	for _, name := range sortedNames(h.Degraded) {
+		fmt.Fprintf(to, "  %s: %s; all is kept for it\n", name, h.Degraded[name])
 	}
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	defer w.Flush()
@@ -249,9 +286,24 @@ func (h *health) print(to io.Writer, now time.Time) {
 		}
 		fmt.Fprintf(w, "recipient\t%s\t%s\t%.0f failed attempts\n", r.Name, word, r.Failed)
 	}
+	for _, s := range h.Subscribers {
+		fmt.Fprintf(w, "subscriber\t%s\t%s\t\n", s.Account, backlogText(s))
+	}
 	for _, reason := range sortedNames(h.SetAside) {
 		fmt.Fprintf(w, "set aside\t%s\t%.0f\t\n", reason, h.SetAside[reason])
 	}
+}
+
+// backlogText says what the subscribers of an account are owed and have lost.
+func backlogText(s broker.Backlog) string {
+	text := fmt.Sprintf("messages that wait: %d", s.Messages)
+	if s.Away > 0 {
+		text += fmt.Sprintf(", clients away: %d", s.Away)
+	}
+	if s.Dropped > 0 {
+		text += fmt.Sprintf(", DROPPED: %d", s.Dropped)
+	}
+	return text
 }
 
 func inMiB(bytes float64) string { return fmt.Sprintf("%.0f MiB", bytes/(1<<20)) }

@@ -25,6 +25,9 @@ const (
 // An ingestHandler takes what clients write to InfluxDB's own endpoints
 // (/write of 1.x, /api/v2/write of 2.x) into the log, as any other source: it
 // is checked, evaluated by rules and stored. 204 means that it is on disk.
+// Measurements that the gateway writes itself, warning and haidang_*, are refused:
+// a warning is what a rule raises, and who writes points of that name into the same
+// database, as another gateway would, is to write into a database of its own.
 type ingestHandler struct {
 	intake  func() telemetry.Intake
 	started func() bool // the log has the gateway's start and its rules

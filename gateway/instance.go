@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,7 @@ import (
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
+	"haidang/gateway/ioc/cap"
 	"haidang/gateway/proof"
 	"haidang/gateway/registry"
 	"haidang/gateway/route"
@@ -59,11 +61,15 @@ type instance struct {
 	roll       *roll // the followers of the warnings log
 	out        outgoing
 	registry   *registry.Registry
-	drill      drill        // the exercise that runs
-	proof      *proof.Log   // which recipient was told of what
-	routes     *route.Table // who is
-	files      *world       // what the files say; world has what was changed at run time as well
-	letters    *letterbox   // what was set aside
+	drill      drill                       // the exercise that runs
+	proof      *proof.Log                  // which recipient was told of what
+	routes     atomic.Pointer[route.Table] // who is
+	outside    outside                     // who is told, and how; g.reloading guards it
+	annals     annals                      // what has become of warnings
+	audit      *audit                      // who changed what; nil in a replay
+	files      *world                      // what the files say, with the rules of the page; world has what was changed of devices as well
+	edits      edits                       // what was changed of rules at run time
+	letters    *letterbox                  // what was set aside
 	heard      *remembrance
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
@@ -82,7 +88,7 @@ type mode struct {
 // open makes the parts of a gateway and takes its ports; nothing runs yet.
 func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog.Logger) (_ *instance, err error) {
 	boundMemory()
-	g := &instance{cfg: cfg, world: w, logger: logger, reg: prometheus.NewRegistry(), since: time.Now().UTC(), ready: make(chan struct{})}
+	g := &instance{cfg: cfg, outside: outside{cfg.IOC, cfg.Routes, cfg.CAP}, world: w, logger: logger, reg: prometheus.NewRegistry(), since: time.Now().UTC(), ready: make(chan struct{})}
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {
@@ -102,14 +108,18 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	if err := g.guardStore(); err != nil {
 		return nil, err
 	}
-	if g.centre, err = openCentre(ctx, g.spool.Warnings(), g.now); err != nil {
+	if err := g.openArchive(m.recording == nil); err != nil {
 		return nil, err
 	}
-	if err := g.openRecipients(ctx); err != nil {
+	g.out.bulletins.Chronicle = cap.NewChronicle()
+	if g.centre, err = openCentre(ctx, g.spool.Warnings(), g.now, g.out.chronicle); err != nil {
 		return nil, err
 	}
-	g.openRoutes(m.recording == nil)
-	if g.roll, err = openRoll(ctx, g.spool, g.followWarnings(), logger); err != nil {
+	if err := g.openRecipients(); err != nil {
+		return nil, err
+	}
+	g.setRoutes(g.cfg.Routes, g.cfg.recipientNames(), m.recording == nil)
+	if g.roll, err = openRoll(ctx, g.spool, followersOfWarnings(g.cfg.IOC), logger); err != nil {
 		return nil, err
 	}
 	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
@@ -152,6 +162,7 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	if err := os.MkdirAll(g.cfg.Data, 0o750); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	used := hasFormat(g.cfg.Data)
 	if err := openFormat(g.cfg.Data); err != nil {
 		return err
 	}
@@ -165,13 +176,14 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	}
 	g.spool, err = spool.Open(ctx, spool.Options{
 		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now, Scratch: m.recording != nil,
-		Followers: followers, Paced: followRules,
+		Followers: followers, Paced: followRules, Used: used,
 		Registerer: g.reg, Logger: g.logger,
 	})
 	if err != nil {
 		return err
 	}
 	g.onClose(g.spool.Close)
+	g.openEdits()
 	if err := g.openRegistry(); err != nil {
 		return err
 	}
@@ -193,7 +205,11 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 		options.Clock = g.clock
 	}
 	g.intake = intake.New(options)
+	if err := g.rememberContacts(); err != nil {
+		g.logger.Warn("first contacts with devices may be told again", "error", err)
+	}
 	g.intake.SetPeriods(g.registry.Periods())
+	g.refuse()
 	return nil
 }
 
@@ -301,6 +317,9 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 	deliver(beforeCtx, before)
 
 	failed := before.Wait()
+	if g.clock != nil && g.started(ctx) == nil {
+		g.record(auditEntry{At: g.clock.Now(), Do: "gateway.stop", On: g.cfg.Gateway})
+	}
 	stopBehind()
 	return errors.Join(ended(ctx, failed), behind.Wait())
 }
@@ -331,7 +350,9 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 			group.Go(func() error { g.reloads(ctx, reload); return nil })
 		}
 		close(g.ready)
+		g.record(auditEntry{At: g.clock.Now(), Do: "gateway.start", On: g.cfg.Gateway, Changes: []string{"version " + version}})
 		group.Go(func() error { g.keepHeard(ctx); return nil })
+		group.Go(func() error { g.keepContacts(ctx); return nil })
 		group.Go(func() error { return newSelfWatch(g).run(ctx) })
 		return beat.Run(ctx)
 	})
@@ -365,6 +386,8 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return g.evaluator.Run(ctx) })
 	group.Go(func() error { g.centre.Run(ctx); return nil })
 	group.Go(func() error { g.proof.Run(ctx); return nil })
+	group.Go(func() error { return g.fillArchive(ctx) })
+	group.Go(func() error { g.keepArchive(ctx); return nil })
 	group.Go(func() error { g.runDrills(ctx); return nil })
 	group.Go(func() error { return g.letters.Run(ctx) })
 
@@ -374,18 +397,7 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error {
 		return warnings.Follow(ctx, spool.FollowOptions{Name: "influx"}, transitions(isOfWarning, g.storeWarnings))
 	})
-	g.followRecipients(ctx, group)
-}
-
-// followWarnings are the names of the followers of the warnings log.
-func (g *instance) followWarnings() []string {
-	names := []string{"mqtt", "influx"}
-	for _, c := range g.cfg.IOC {
-		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
-			names = append(names, "ioc."+c.Name+"."+class.String())
-		}
-	}
-	return names
+	group.Go(func() error { return g.out.post.Run(ctx) })
 }
 
 // transitions makes a follower of the warnings log of what takes those
@@ -448,7 +460,11 @@ func (g *instance) reload(ctx context.Context) error {
 	}
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	cfg, files, err := g.load()
+	cfg, disk, err := g.load()
+	if err != nil {
+		return err
+	}
+	files, merged, err := g.withEdits(disk)
 	if err != nil {
 		return err
 	}
@@ -456,12 +472,22 @@ func (g *instance) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	entry := g.reloadEntry(ctx, g.world, w)
+	if err := g.first(entry); err != nil {
+		return err
+	}
 	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document); err != nil {
 		return err
 	}
-	g.files, g.world = files, w
+	g.files, g.world, g.edits.disk = files, w, disk
+	g.noteRules(merged)
 	g.intake.SetKnown(w.Known)
+	g.setMappings(&cfg)
 	g.out.places.setZones(w.document.Zones)
+	if err := g.repost(ctx, &cfg, entry); err != nil {
+		return err
+	}
+	g.noteRules(merged) // with the recipients of now
 	g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
 	if keys := g.cfg.differs(&cfg); len(keys) > 0 {
 		g.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))

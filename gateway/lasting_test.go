@@ -13,9 +13,9 @@ import (
 	"haidang/gateway/telemetry"
 )
 
-// TestDamagedCheckpoint: a bit of the rules' checkpoint has flipped, and the
-// readings before it are gone with the disk's other bad blocks. The gateway
-// starts, and clears the warning that it cannot know anything of.
+// TestDamagedCheckpoint: the rules' checkpoints are damaged, both, and the readings
+// before them are gone with the disk's other bad blocks. The gateway starts, and
+// clears the warning that it cannot know anything of.
 func TestDamagedCheckpoint(t *testing.T) {
 	t.Parallel()
 	g := prepare(t, "")
@@ -26,7 +26,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 		t.Fatalf("exit code %d\n%s", code, g.output)
 	}
 	streams := filepath.Join(g.dir, "data", "spool", "jetstream", "*", "streams")
-	flipLast(t, filepath.Join(streams, "OBJ_CHECKPOINTS", "msgs", "*.blk"), "HDRS")
+	spoilAll(t, filepath.Join(streams, "OBJ_CHECKPOINTS", "msgs", "*.blk"), "HDRS")
 	readings, err := filepath.Glob(filepath.Join(streams, "READINGS"))
 	if err != nil || len(readings) != 1 {
 		t.Fatalf("the readings are in %v, %v", readings, err)
@@ -44,25 +44,34 @@ func TestDamagedCheckpoint(t *testing.T) {
 	eventually(t, "raised anew", 5*time.Second, func() bool { return len(g.warnings("")) == 1 })
 }
 
-// flipLast flips a bit shortly after the last mark in the files.
-func flipLast(t *testing.T, pattern, mark string) {
+// spoilAll changes some bytes shortly after each mark in the files.
+func spoilAll(t *testing.T, pattern, mark string) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no file is %s: %v", pattern, err)
 	}
-	name := files[len(files)-1]
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
+	found := 0
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; ; {
+			next := bytes.Index(text[at:], []byte(mark))
+			if next < 0 {
+				break
+			}
+			at += next + 40
+			copy(text[at:], "spoilt")
+			found++
+		}
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	at := bytes.LastIndex(text, []byte(mark))
-	if at < 0 {
-		t.Fatalf("no %q in %s", mark, name)
-	}
-	text[at+40] ^= 1
-	if err := os.WriteFile(name, text, 0o600); err != nil {
-		t.Fatal(err)
+	if found == 0 {
+		t.Fatalf("no %q in %v", mark, files)
 	}
 }
 

@@ -17,9 +17,13 @@ func (g *instance) lifecycle() console.Lifecycle {
 		Order:      g.order,
 		Route:      g.explainRoute,
 		Deliveries: g.deliveries,
-		Reports:    newReporter(g.spool.Warnings(), g.now).of,
+		Reports:    newReporter(&g.annals, g.now).of,
 		Drill:      func() any { return g.drill.status() },
 		ActOnDrill: g.actOnDrill,
+		Audit:      g.audited,
+		Try:        g.try,
+		Scenarios:  func() any { return g.scenarios() },
+		Accepted:   g.proof.Accepted,
 	}
 }
 
@@ -60,7 +64,12 @@ func (g *instance) deliveries(ctx context.Context, id string) (any, error) {
 		return nil, fmt.Errorf("%w: %w", console.ErrUnavailable, err)
 	}
 	if _, known := g.centre.Warning(id); !known && len(list) == 0 {
-		return nil, fmt.Errorf("warning %q: %w", id, telemetry.ErrUnknown)
+		// It may be one of long ago, of which nobody was told.
+		past, err := newHistorian(&g.annals).of(ctx, id)
+		if err == nil && len(past) == 0 {
+			err = fmt.Errorf("warning %q: %w", id, telemetry.ErrUnknown)
+		}
+		return list, err
 	}
 	return list, nil
 }

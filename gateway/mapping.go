@@ -203,3 +203,11 @@ func (c *Configuration) oddMappings() []telemetry.Fault {
 	}
 	return telemetry.Under("mappings", set.Odd())
 }
+
+// setMappings puts the mappings of a configuration that was read again in force.
+func (g *instance) setMappings(cfg *Configuration) {
+	if g.broker != nil {
+		set, _ := mapping.Compile(cfg.Mappings) // they are valid
+		g.broker.SetMappings(set)
+	}
+}

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestMappingVerbs tries payloads, lists mappings and shows one.
@@ -45,5 +48,38 @@ func TestMappingVerbs(t *testing.T) {
 	code, _, stderr := command(t, "check", "--config", name)
 	if code != exitWell || !strings.Contains(stderr, `gateway.yaml:3: mappings[1].topic: topic "tele/#" shares topics with "tele/{device}/SENSOR"`) {
 		t.Error(code, stderr)
+	}
+}
+
+// Changed mappings are put in force by a reload, and clients stay connected.
+func TestMappingsAreReloaded(t *testing.T) {
+	const mapped = "rules: []\nmappings: [{topic: \"raw/{device}/level\", format: raw, device: \"{device}\", kind: %s, values: {%s: {}}}]\n"
+	g := prepare(t, fmt.Sprintf(mapped, "river", "level_m"))
+	file := filepath.Join(g.dir, "gateway.yaml")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	c := g.client("station")
+	g.publish(c, "raw/kim-long/level", "3.62")
+	after := strings.NewReplacer("kind: river", "kind: reservoir", "level_m: {}", "reservoir_level_m: {}").Replace(string(before))
+	if err := os.WriteFile(file, []byte(after), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the reload is told", 10*time.Second, func() bool { return strings.Contains(g.output.String(), "reloaded") })
+	if strings.Contains(g.output.String(), "by a restart only") {
+		t.Errorf("a restart is asked for:\n%s", g.output)
+	}
+	g.publish(c, "raw/kim-long/level", "21.5")
+	eventually(t, "both are stored", 20*time.Second, func() bool {
+		return len(g.rows("SELECT level_m FROM river WHERE device = 'kim-long'")) == 1 &&
+			len(g.rows("SELECT reservoir_level_m FROM reservoir WHERE device = 'kim-long'")) == 1
+	})
+	if !c.IsConnectionOpen() {
+		t.Error("the client was disconnected")
 	}
 }

@@ -63,7 +63,11 @@ func (g *instance) modbusByHand(ctx context.Context, act string, body []byte, by
 		return nil, err
 	}
 	if act == "write" {
-		return askToWrite(ctx, line, &ask)
+		answer, err := askToWrite(ctx, line, &ask)
+		if err == nil {
+			g.record(auditEntry{By: ask.By, Do: "modbus.write", On: ask.Line + " " + ask.Unit, Changes: []string{fmt.Sprintf("%s: %v", ask.Name, *ask.Number)}})
+		}
+		return answer, err
 	}
 	return askToRead(ctx, line, &ask)
 }

@@ -13,7 +13,7 @@ func (g *instance) consoleSources() console.Sources {
 	return console.Sources{
 		Warnings: g.centre.Warnings,
 		Warning:  g.centre.Warning,
-		History:  newHistorian(g.spool.Warnings()).of,
+		History:  newHistorian(&g.annals).of,
 		Act:      g.centre.Act,
 		Reload:   g.reload,
 		Devices:  func(site, owner string) any { return g.devices(site, owner) },
@@ -25,18 +25,20 @@ func (g *instance) consoleSources() console.Sources {
 			}
 			return nil
 		},
-		Recipients: g.out.healths, CAP: g.out.feed, CAPPublic: g.cfg.CAP.Feed.Public,
+		Recipients: g.out.post.healths, CAP: g.out.feed, CAPPublic: g.cfg.CAP.Feed.Public,
 		Ready:       g.readiness(),
 		Health:      func(ctx context.Context) (any, error) { return g.health(ctx) },
 		DeadLetters: g.letters.list,
 		DeadLetter:  g.letters.show,
-		ActOnLetter: g.letters.act,
+		ActOnLetter: g.actOnLetterAudited,
 		Modbus:      g.modbusByHand,
 		Lifecycle:   g.lifecycle(),
+		RuleBook:    g.ruleBook(),
 
 		DeviceChanges: func(id string, limit int) (any, error) { return g.registry.History(id, limit) },
-		SetState:      g.setState,
-		ChangeDevice:  g.changeDevice,
+		SetState:      g.setStateAudited,
+		ChangeDevice:  g.changeDeviceAudited,
+		Admit:         g.admitAudited,
 		Series:        g.series,
 		Gateway:       g.cfg.Gateway, Version: version,
 		Local: map[string]http.Handler{
@@ -46,13 +48,30 @@ func (g *instance) consoleSources() console.Sources {
 	}
 }
 
-// readiness are the checks of /readyz by name.
+// readiness are the checks of /readyz by name: whether readings are taken and kept.
+// An InfluxDB elsewhere is none of them, since the log keeps all until it returns;
+// see partners.
 func (g *instance) readiness() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
+	checks := map[string]func(context.Context) error{
 		"log":     func(context.Context) error { return g.spool.Health() },
-		"store":   g.store.Ready,
 		"gateway": g.started,
 	}
+	if g.cfg.Influx.URL == "" {
+		checks["store"] = g.store.Ready
+	}
+	return checks
+}
+
+// partners are the checks of what is waited for while the gateway is ready.
+func (g *instance) partners() map[string]func(context.Context) error {
+	checks := map[string]func(context.Context) error{}
+	if g.cfg.Influx.URL != "" {
+		checks["store"] = g.store.Ready
+	}
+	if g.annals.archive != nil {
+		checks["archive"] = func(context.Context) error { return errors.Join(g.annals.archive.Health(), g.audit.archive.Health()) }
+	}
+	return checks
 }
 
 // started is the readiness of everything that has no check of its own.

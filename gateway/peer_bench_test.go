@@ -103,8 +103,7 @@ func (g *gatewayProcess) droppedDeliveries() int64 {
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch name {
-		case `haidang_broker_drops_total{reason="slow_client"}`, `haidang_broker_drops_total{reason="forward_full"}`,
-			`haidang_broker_drops_total{reason="packet_ids"}`, "haidang_broker_inflight_dropped_total":
+		case `haidang_broker_drops_total{reason="slow_client"}`, `haidang_broker_drops_total{reason="queues_full"}`:
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				g.t.Fatal(err)

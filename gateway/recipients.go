@@ -7,86 +7,59 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/paulmach/orb"
-	"golang.org/x/sync/errgroup"
 
 	"haidang/drivers/link"
 	"haidang/drivers/modbus"
-	"haidang/gateway/console"
 	"haidang/gateway/intake"
 	"haidang/gateway/ioc"
 	"haidang/gateway/ioc/cap"
 	"haidang/gateway/proof"
-	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
 
 // An outgoing is what takes warnings out of the gateway.
 type outgoing struct {
-	bulletins  ioc.Bulletins
-	feed       http.Handler
-	places     *places
-	recipients []*ioc.Recipient
+	bulletins ioc.Bulletins
+	feed      http.Handler
+	places    *places
+	post      post
 }
 
-// openRecipients makes the recipients and the CAP messages that have been sent
-// so far, from the warnings log. It is called before anything is written there.
-func (g *instance) openRecipients(ctx context.Context) error {
+// chronicle takes what CAP messages are made of from a transition of the log.
+// Drills too: mail and short messages of them need their chain, the feed hides them.
+func (o *outgoing) chronicle(t *telemetry.Transition) {
+	if isTold(t) {
+		o.bulletins.Chronicle.Apply(t.Warning)
+	}
+}
+
+// openRecipients makes the recipients. The chronicle has been filled from the
+// warnings log, and nothing has been written there since.
+func (g *instance) openRecipients() error {
 	g.out.places = &places{known: g.intake.Known}
 	g.out.places.setZones(g.world.document.Zones)
-	chronicle := cap.NewChronicle()
-	if err := g.spool.Warnings().Replay(ctx, func(t telemetry.Transition) {
-		if isOfWarning(&t) && !t.Quiet { // drills too: mail and short messages of them need their chain, the feed hides them
-			chronicle.Apply(t.Warning)
-		}
-	}); err != nil {
-		return fmt.Errorf("read the warnings log for CAP: %w", err)
-	}
+	chronicle := g.out.bulletins.Chronicle
 	g.centre.observe(func(w telemetry.Warning) {
 		if !w.Quiet {
 			chronicle.Apply(w)
 		}
 	})
 	composer := cap.NewComposer(g.cfg.CAP, g.out.places, g.cfg.Gateway)
-	g.out.bulletins = ioc.Bulletins{Chronicle: chronicle, Composer: composer, Now: g.now}
+	g.out.bulletins.Composer, g.out.bulletins.Now = composer, g.now
 	g.out.feed = cap.NewFeed(chronicle, composer, g.cfg.Gateway, g.now)
 	var err error
 	if g.proof, err = proof.Open(filepath.Join(g.cfg.Data, "deliveries"), g.reg, g.logger); err != nil {
 		return err
 	}
 	g.onClose(g.proof.Close)
-	outside := ioc.Outside{Version: version, Gateway: g.cfg.Gateway, Bulletins: g.out.bulletins, Dial: dialModem, Switch: g.switchSiren}
-	for _, c := range g.cfg.IOC {
-		g.out.recipients = append(g.out.recipients, ioc.Open(c, outside, ioc.Options{Registerer: g.reg, Logger: g.logger, Told: g.noteDelivery}))
-	}
+	g.out.post.g = g
+	g.out.post.open(g.cfg.IOC)
 	return nil
-}
-
-// followRecipients starts what brings warnings to the recipients.
-func (g *instance) followRecipients(ctx context.Context, group *errgroup.Group) {
-	warnings := g.spool.Warnings()
-	for _, recipient := range g.out.recipients {
-		group.Go(func() error { return recipient.Keep(ctx, g.lasting) })
-		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
-			sender := recipient.Sender(class)
-			offer := recipient.Offer(g.lasting())
-			group.Go(func() error {
-				if g.roll.owes(sender.Name()) {
-					err := sender.Accept(ctx, offer)
-					if ctx.Err() != nil {
-						return nil // it is still owed the offer
-					}
-					if err != nil {
-						g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
-					}
-					g.roll.offered(ctx, sender.Name())
-				}
-				return warnings.Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(isFor(recipient.Name()), sender.Accept))
-			})
-		}
-	}
 }
 
 // dialModem opens the line to a modem.
@@ -127,9 +100,42 @@ func (c *Configuration) validateOutside() []telemetry.Fault {
 		if siren == nil || siren.Line == "" {
 			continue
 		}
-		if !slices.ContainsFunc(c.Modbus, func(l modbus.Config) bool { return l.Name == siren.Line }) {
+		line := slices.IndexFunc(c.Modbus, func(l modbus.Config) bool { return l.Name == siren.Line })
+		if line < 0 {
 			faults = append(faults, telemetry.Faultf(at+".siren.line", "there is no line %q under modbus", siren.Line))
+			continue
 		}
+		faults = append(faults, telemetry.Under(at+".siren", validateSwitch(siren, &c.Modbus[line]))...)
+	}
+	return faults
+}
+
+// validateSwitch reports a unit that is not on the siren's line, or that does not
+// let it be switched: at the alarm it would be too late to find out.
+func validateSwitch(siren *ioc.SirenConfig, line *modbus.Config) []telemetry.Fault {
+	var names []string
+	look := func(modem string, units []modbus.Unit) []telemetry.Fault {
+		for _, u := range units {
+			id := modem + strconv.Itoa(u.ID)
+			names = append(names, id)
+			switch {
+			case siren.Unit != id && siren.Unit != u.Device:
+			case slices.Contains(u.Writes, siren.Setting):
+				return []telemetry.Fault{}
+			default:
+				return []telemetry.Fault{telemetry.Faultf("setting", "unit %s does not allow the write %q: name it under writes of that unit, as its profile has it", siren.Unit, siren.Setting)}
+			}
+		}
+		return nil
+	}
+	faults := look("", line.Units)
+	for i := range line.Modems {
+		if faults == nil {
+			faults = look(line.Modems[i].Name+"/", line.Modems[i].Units)
+		}
+	}
+	if faults == nil && siren.Unit != "" {
+		faults = append(faults, telemetry.Faultf("unit", "line %q has no unit %q; it has %s", line.Name, siren.Unit, strings.Join(names, ", ")))
 	}
 	return faults
 }
@@ -137,15 +143,6 @@ func (c *Configuration) validateOutside() []telemetry.Fault {
 // lasting returns the warnings that are not cleared and that somebody was told of.
 func (g *instance) lasting() []telemetry.Warning {
 	return slices.DeleteFunc(g.centre.Warnings(false), func(w telemetry.Warning) bool { return w.Quiet })
-}
-
-// healths returns how each recipient fares.
-func (o *outgoing) healths() []console.Recipient {
-	list := make([]console.Recipient, len(o.recipients))
-	for i, r := range o.recipients {
-		list[i] = console.Recipient(r.Health())
-	}
-	return list
 }
 
 // places is where devices are and what values are called, as CAP messages need

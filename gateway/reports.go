@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"haidang/gateway/console"
-	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
 
@@ -118,18 +117,18 @@ func (p *period) group(w *tale) string {
 	return w.raised.In(vietnam).Format("2006-01-02")
 }
 
-// A reporter makes reports of the warnings log, one at a time.
+// A reporter makes reports of what has become of warnings, one at a time.
 type reporter struct {
-	log  *spool.Log[telemetry.Transition]
+	from *annals
 	now  func() time.Time
 	turn chan struct{}
 }
 
-func newReporter(log *spool.Log[telemetry.Transition], now func() time.Time) *reporter {
-	return &reporter{log: log, now: now, turn: make(chan struct{}, 1)}
+func newReporter(from *annals, now func() time.Time) *reporter {
+	return &reporter{from: from, now: now, turn: make(chan struct{}, 1)}
 }
 
-// of answers a query. The log is read from its start: an acknowledgement may come
+// of answers a query. All since its beginning is read: an acknowledgement may come
 // long after the warning.
 func (r *reporter) of(ctx context.Context, query url.Values) (any, error) {
 	p, err := periodOf(query, r.now())
@@ -146,7 +145,7 @@ func (r *reporter) of(ctx context.Context, query url.Values) (any, error) {
 	defer cancel()
 	tales := map[string]*tale{}
 	var done []*tale // of warnings that were raised again under the same id
-	err = r.log.Replay(ctx, func(t telemetry.Transition) {
+	err = r.from.each(ctx, p.from, nil, func(t telemetry.Transition) {
 		if t.Order != nil || t.Shadow || t.State == telemetry.Pending || t.Exercise && !p.exercises {
 			return
 		}
@@ -166,7 +165,7 @@ func (r *reporter) of(ctx context.Context, query url.Values) (any, error) {
 		w.tell(&t)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the warnings log: %w", console.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: read what has become of warnings: %w", console.ErrUnavailable, err)
 	}
 	for _, w := range tales {
 		done = append(done, w)

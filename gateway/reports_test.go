@@ -51,7 +51,7 @@ func TestReports(t *testing.T) {
 	if err := s.Warnings().Append(t.Context(), []telemetry.Transition{exercise, order}); err != nil {
 		t.Fatal(err)
 	}
-	r := newReporter(s.Warnings(), func() time.Time { return at.AddDate(0, 1, 0) })
+	r := newReporter(&annals{log: s.Warnings()}, func() time.Time { return at.AddDate(0, 1, 0) })
 	ask := func(query string) summaries {
 		t.Helper()
 		q, err := url.ParseQuery(query)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,7 +14,8 @@ import (
 // A roll remembers who follows the warnings log. A follower that is new begins
 // at the log's end instead of being sent three years of warnings that are over;
 // a recipient is owed an offer of those that last, also after a restart, until
-// it has accepted it.
+// it has accepted it. One that was taken out of the configuration and comes back
+// is new.
 type roll struct {
 	spool  *spool.Spool
 	logger *slog.Logger
@@ -21,41 +23,71 @@ type roll struct {
 	mu    sync.Mutex
 	names []string
 	owed  map[string]bool
+	gone  []string // taken out, the last at the end
 }
 
 // The roll is kept among the checkpoints: a name a line, "+" before those that
-// are owed an offer.
+// are owed an offer, "-" before those that are gone.
 const (
 	rollCheckpoint = "followers"
 	owedMark       = "+"
+	goneMark       = "-"
+	maxGone        = 256
 )
 
-// openRoll reads the roll and enters the names that are new.
+// openRoll reads the roll, enters the names that are new and strikes out those
+// that are not among names any more.
 func openRoll(ctx context.Context, s *spool.Spool, names []string, logger *slog.Logger) (*roll, error) {
-	r := &roll{spool: s, logger: logger, names: names, owed: map[string]bool{}}
+	r := &roll{spool: s, logger: logger, owed: map[string]bool{}}
 	text, err := s.LoadCheckpoint(ctx, rollCheckpoint)
 	if err != nil {
 		logger.Error("the list of followers cannot be read; all begin where their positions say", "error", err)
+		r.names = names
 		return r, nil
 	}
-	known := map[string]bool{}
 	for _, line := range strings.Fields(string(text)) {
+		if name, gone := strings.CutPrefix(line, goneMark); gone {
+			r.gone = append(r.gone, name)
+			continue
+		}
 		name, owed := strings.CutPrefix(line, owedMark)
-		known[name] = true
+		r.names = append(r.names, name)
 		r.owed[name] = owed
 	}
-	last := s.Warnings().Last()
+	return r, r.set(ctx, names)
+}
+
+// set makes names those that follow.
+func (r *roll) set(ctx context.Context, names []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.spool.Warnings().Last()
 	for _, name := range names {
-		if known[name] || last == 0 || s.Warnings().Position(name) > 0 {
+		if slices.Contains(r.names, name) {
+			continue
+		}
+		back := slices.Contains(r.gone, name)
+		r.gone = slices.DeleteFunc(r.gone, func(n string) bool { return n == name })
+		if last == 0 || !back && r.spool.Warnings().Position(name) > 0 {
 			continue // it has a place in the log: whatever it has not accepted is to come
 		}
-		if err := s.Warnings().Commit(ctx, name, last); err != nil {
-			return nil, fmt.Errorf("begin %s at the end of the warnings log: %w", name, err)
+		if err := r.spool.Warnings().Commit(ctx, name, last); err != nil {
+			return fmt.Errorf("begin %s at the end of the warnings log: %w", name, err)
 		}
 		r.owed[name] = true
 	}
+	for _, name := range r.names {
+		if slices.Contains(names, name) {
+			continue
+		}
+		r.logger.Warn("a follower of the warnings is taken out: what it was not told of yet it is not told of any more", "follower", name, "frames_behind", r.spool.Warnings().Lag(name))
+		r.gone = append(r.gone, name)
+		delete(r.owed, name)
+	}
+	r.gone = r.gone[max(0, len(r.gone)-maxGone):]
+	r.names = slices.Clone(names)
 	r.keep(ctx)
-	return r, nil
+	return nil
 }
 
 // owes reports whether a follower is owed an offer of the warnings that last.
@@ -82,6 +114,9 @@ func (r *roll) keep(ctx context.Context) {
 			b.WriteString(owedMark)
 		}
 		b.WriteString(name + "\n")
+	}
+	for _, name := range r.gone {
+		b.WriteString(goneMark + name + "\n")
 	}
 	if err := r.spool.SaveCheckpoint(ctx, rollCheckpoint, []byte(b.String())); err != nil {
 		r.logger.Error("the list of followers cannot be kept", "error", err)

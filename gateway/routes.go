@@ -38,31 +38,31 @@ func (c *Configuration) recipientNames() []string {
 	return names
 }
 
-// openRoutes puts the routes in force. In a replay nobody is chased: the log time
-// of a recording has nothing to do with whoever could acknowledge.
-func (g *instance) openRoutes(live bool) {
-	g.routes = route.New(g.cfg.Routes, g.out.places, g.cfg.recipientNames())
-	if len(g.cfg.Routes) == 0 {
-		return
+// setRoutes puts routes in force. In a replay nobody is chased: the log time of a
+// recording has nothing to do with whoever could acknowledge.
+func (g *instance) setRoutes(list []route.Config, recipients []string, live bool) {
+	table := route.New(list, g.out.places, recipients)
+	g.routes.Store(table)
+	switch {
+	case len(list) == 0:
+		g.centre.setRoutes(nil, nil)
+	case !live || !table.Interested():
+		g.centre.setRoutes(table.To, nil)
+	default:
+		g.centre.setRoutes(table.To, func(t *telemetry.Transition, now time.Time) []telling { return g.chased(table, t, now) })
 	}
-	g.centre.route = g.routes.To
-	if !live || !g.routes.Interested() {
-		return
+}
+
+// chased is what a table has for a warning that nobody has acknowledged.
+func (g *instance) chased(table *route.Table, t *telemetry.Transition, now time.Time) []telling {
+	var out []telling
+	for _, d := range table.Due(t, now, func(recipient string) bool {
+		x := g.out.post.called(recipient)
+		return x != nil && x.recipient.Wants(t.Warning) && g.proof.Accepted(t.ID, recipient) < t.Chase.N
+	}) {
+		out = append(out, telling{do: d.Do, done: d.Done, text: d.Text, to: d.To})
 	}
-	byName := map[string]*ioc.Recipient{}
-	for _, r := range g.out.recipients {
-		byName[r.Name()] = r
-	}
-	g.centre.chase = func(t *telemetry.Transition, now time.Time) []telling {
-		var out []telling
-		for _, d := range g.routes.Due(t, now, func(recipient string) bool {
-			r := byName[recipient]
-			return r != nil && r.Wants(t.Warning) && g.proof.Accepted(t.ID, recipient) < t.Chase.N
-		}) {
-			out = append(out, telling{do: d.Do, done: d.Done, text: d.Text, to: d.To})
-		}
-		return out
-	}
+	return out
 }
 
 // noteDelivery puts an attempt to tell a recipient on record.
@@ -99,7 +99,7 @@ type routing struct {
 // explainRoute says who is told of the warning with this id, or of one that
 // might be raised.
 func (g *instance) explainRoute(id string, query url.Values) (any, error) {
-	answer := routing{All: g.cfg.recipientNames()}
+	answer := routing{All: g.out.post.names()}
 	if id != "" {
 		t, ok := g.centre.Transition(id)
 		if !ok {
@@ -110,7 +110,7 @@ func (g *instance) explainRoute(id string, query url.Values) (any, error) {
 		if t.Chase != nil {
 			at = t.Chase.Since
 		}
-		answer.Explanation = g.routes.Explain(t.Warning, g.namedBy(t.Rule), at)
+		answer.Explanation = g.routes.Load().Explain(t.Warning, g.namedBy(t.Rule), at)
 		return answer, nil
 	}
 	w, at, err := g.imagined(query)
@@ -118,7 +118,7 @@ func (g *instance) explainRoute(id string, query url.Values) (any, error) {
 		return nil, err
 	}
 	answer.Warning = w
-	answer.Explanation = g.routes.Explain(w, g.namedBy(w.Rule), at)
+	answer.Explanation = g.routes.Load().Explain(w, g.namedBy(w.Rule), at)
 	return answer, nil
 }
 

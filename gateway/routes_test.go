@@ -84,6 +84,50 @@ routes:
 	}
 }
 
+// TestDeeds: an operator without the page. What was only told again does not stand
+// in his way, what has changed does.
+func TestDeeds(t *testing.T) {
+	t.Parallel()
+	centre := newRecipient(t)
+	g := prepare(t, "ioc:\n"+entryOf("centre", centre.url)+"routes:\n  - {name: all, to: [centre], escalate: [{after: 1s, to: [centre]}]}\n")
+	g.start()
+	g.publish(g.client("station"), "telemetry/kim-long/river", `{"level_m":5}`)
+	eventually(t, "it escalates", 10*time.Second, func() bool { list := g.warnings(""); return len(list) == 1 && list[0].N == 2 })
+	id := g.warnings("")[0].ID
+	for _, c := range []struct {
+		line []string
+		want string
+	}{
+		{[]string{"ack", id, "--n", "1", "--text", "đã gọi"}, "acknowledged, extreme, acknowledged by lan"},
+		{[]string{"comment", id, "--text", "nước còn lên", "--by", "Minh"}, "acknowledged by lan"},
+		{[]string{"assign", id, "--to", "BCH PCTT"}, "in charge: BCH PCTT"},
+		{[]string{"shelve", id, "--for", "2h"}, "shelved, extreme, acknowledged by lan, in charge: BCH PCTT, until 20"},
+		{[]string{"unshelve", id}, "acknowledged, extreme"},
+		{[]string{"false-alarm", id}, "marked as a false alarm"},
+		{[]string{"genuine", id}, "acknowledged, extreme"},
+	} {
+		if out := g.must(append([]string{"warnings"}, c.line...)...); !strings.Contains(out, c.want) {
+			t.Errorf("%q: %s", c.line, out)
+		}
+	}
+	for _, c := range []struct {
+		line []string
+		want string
+		code int
+	}{
+		{[]string{"ack", id, "--n", "2"}, "is at transition 9, not 2: genuine by lan", exitFailed},
+		{[]string{"ack", "nothing"}, `no warning "nothing"`, exitFailed},
+		{[]string{"comment", id}, "text is missing", exitFailed},
+		{[]string{"assign", id}, "to has 0 letters", exitFailed},
+		{[]string{"shelve", id}, "--for is missing", exitUsage},
+		{[]string{"ack"}, "takes one id", exitUsage},
+	} {
+		if _, problems, code := g.verb(append([]string{"warnings"}, c.line...)...); code != c.code || !strings.Contains(problems, c.want) {
+			t.Errorf("%q: %d %s", c.line, code, problems)
+		}
+	}
+}
+
 // TestOutOfServiceIsToldToNobody, and what lasts when it is put back is told.
 func TestOutOfServiceIsToldToNobody(t *testing.T) {
 	t.Parallel()

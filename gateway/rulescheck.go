@@ -35,7 +35,7 @@ no device has, and of a window or a silence shorter than a device's interval.`,
 			f.BoolVar(&strict, "strict", false, "a warning is a failure: exit code 1")
 		},
 		run: func(_ context.Context, env environment, args []string) error {
-			_, w, err := readConfiguration(configuration, nil)
+			cfg, w, err := readConfiguration(configuration, nil)
 			if err != nil {
 				return err
 			}
@@ -49,6 +49,13 @@ no device has, and of a window or a silence shorter than a device's interval.`,
 				return err
 			}
 			n := tellOdd(env.stdout, odd)
+			if len(args) == 0 {
+				more, err := tellEdits(env.stdout, cfg, w)
+				if err != nil {
+					return err
+				}
+				n += more
+			}
 			if strict && n > 0 {
 				return fmt.Errorf("%s", count(n, "warning"))
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
 
@@ -242,17 +242,17 @@ func why(t *telemetry.Transition, before *string) string {
 	return text
 }
 
-// A historian finds the transitions of a warning in the warnings log.
+// A historian finds the transitions of a warning.
 type historian struct {
-	log  *spool.Log[telemetry.Transition]
+	from *annals
 	turn chan struct{} // one reads the log at a time
 }
 
 // maxHistory bounds the transitions of a warning that are told: the newest.
 const maxHistory = 1000
 
-func newHistorian(log *spool.Log[telemetry.Transition]) *historian {
-	return &historian{log: log, turn: make(chan struct{}, 1)}
+func newHistorian(from *annals) *historian {
+	return &historian{from: from, turn: make(chan struct{}, 1)}
 }
 
 // of returns the transitions of a warning, the oldest first.
@@ -265,8 +265,12 @@ func (h *historian) of(ctx context.Context, id string) ([]telemetry.Transition, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime/2)
 	defer cancel()
+	mark, err := json.Marshal(id)
+	if err != nil {
+		return nil, fmt.Errorf("look for warning %q: %w", id, err)
+	}
 	var found []telemetry.Transition
-	err := h.log.Replay(ctx, func(t telemetry.Transition) {
+	err = h.from.each(ctx, time.Time{}, mark, func(t telemetry.Transition) {
 		if t.ID != id || len(found) > 0 && t.N <= found[len(found)-1].N {
 			return
 		}
@@ -278,7 +282,7 @@ func (h *historian) of(ctx context.Context, id string) ([]telemetry.Transition, 
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if err != nil {
+	if err != nil && (len(found) == 0 || found[0].N != 1) { // else the damage is elsewhere
 		return nil, fmt.Errorf("read the history of warning %q: %w", id, err)
 	}
 	return found, nil

@@ -42,6 +42,9 @@ serial:
 	if code != exitWell {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
+	if strings.Contains(stderr, "built-in") {
+		t.Errorf("what is odd of built-in rules is told:\n%s", stderr)
+	}
 	var got []string
 	for line := range strings.Lines(stderr) {
 		if strings.Contains(line, "modbus[") || strings.Contains(line, "serial[") {

@@ -162,6 +162,7 @@ func (g *instance) deviceLines(dst []byte, now time.Time) (_ []byte, silent int)
 		if lat, lon, ok := d.whereabouts(); ok {
 			line.Number("lat", lat).Number("lon", lon)
 		}
+		d.addAlarms(line, &known, quiet)
 		problem := ""
 		if len(d.Problems) > 0 {
 			problem = d.Problems[0]
@@ -169,6 +170,37 @@ func (g *instance) deviceLines(dst []byte, now time.Time) (_ []byte, silent int)
 		dst = line.Word("problem", problem).AppendTo(dst, now)
 	}
 	return dst, silent
+}
+
+// What alarm levels are of.
+const (
+	riverKind  = "river"
+	levelValue = "level_m"
+)
+
+// addAlarms adds the alarm levels of a river station, and while it reports what of
+// them its newest level has reached; a level that is bad counts for nothing.
+func (d *deviceState) addAlarms(line *vitals.Line, known *telemetry.Device, quiet bool) {
+	newest := d.Latest[riverKind]
+	level, measured := newest.Values[levelValue].(float64)
+	if quiet || newest.Quality[levelValue] == telemetry.Bad.String() {
+		measured = false
+	}
+	levels, reached := 0, 0
+	for i, name := range vitals.Alarms() {
+		fact, _ := known.Fact(name)
+		alarm, ok := fact.(float64)
+		if !ok {
+			continue
+		}
+		line.Number(name, alarm)
+		if levels++; level >= alarm {
+			reached = i + 1
+		}
+	}
+	if levels > 0 && measured {
+		line.Number(levelValue, level).Number("alarm", float64(reached))
+	}
 }
 
 // whereabouts are the newest position of a vessel, else the registered place.

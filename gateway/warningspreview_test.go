@@ -12,8 +12,10 @@ func TestWarningsPreview(t *testing.T) {
   - {name: mail, smtp: {url: "smtps://h", from: a@b, to: [a@b], title: {vi: "{device} {value.level_m} m"}}}
   - {name: siren, siren: {line: line-1, unit: "5", setting: siren}}
   - {name: hook, webhook: {url: "https://h"}}
-modbus: [{name: line-1, connect: "tcp://127.0.0.1:502", units: [{id: 5, device: box, profile: weather-485}]}]
+modbus: [{name: line-1, connect: "tcp://127.0.0.1:502", units: [{id: 5, device: box, profile: relay, writes: [siren]}]}]
+profiles: profiles
 `)
+	g.write("profiles/relay.yaml", "name: relay\nregisters: [{value: siren.on, address: 0, table: coil}]\nwrites: [{name: siren, address: 0, table: coil}]\n")
 	name := filepath.Join(g.dir, "gateway.yaml")
 	for _, c := range []struct {
 		args  string

@@ -20,7 +20,7 @@ import (
 )
 
 // spoolIn opens a log in dir as a gateway does; change may be nil.
-func spoolIn(t *testing.T, dir string, change func(*spool.Options)) *spool.Spool {
+func spoolIn(t testing.TB, dir string, change func(*spool.Options)) *spool.Spool {
 	t.Helper()
 	o := spool.Options{Dir: dir, Followers: []string{followStore, followRules}, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
@@ -35,7 +35,7 @@ func spoolIn(t *testing.T, dir string, change func(*spool.Options)) *spool.Spool
 }
 
 // shut closes a log; a second time does nothing.
-func shut(t *testing.T, s *spool.Spool) {
+func shut(t testing.TB, s *spool.Spool) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Error(err)

@@ -25,6 +25,9 @@ type world struct {
 	parts    map[string][]part // where the document's lists came from
 	doc      *config.Document  // gateway.yaml
 	profiles *modbus.Profiles
+
+	scenarios []scenarioFile // beside the rule files
+	sources   []ruleSource   // the rule files, in their order
 }
 
 // A part is a run of entries of one list that came from one file: entry first+i
@@ -43,8 +46,10 @@ func loadWorld(in folder, cfg *Configuration, doc *config.Document) (*world, con
 	devices, deviceParts := l.devices(cfg.Devices)
 	sound := len(l.faults) == 0
 	ruleList, ruleParts := l.rules(cfg.Rules)
+	w.sources = l.sources
 	w.document = rules.Document{Kinds: kinds, Devices: devices, Rules: ruleList, Limits: l.limits, Zones: l.zones(cfg.Zones)}
 	w.profiles = l.profiles(cfg.Profiles)
+	w.scenarios = l.scenarios
 
 	var faults, more []telemetry.Fault
 	w.Kinds, faults = telemetry.NewCatalogue(kinds)
@@ -106,6 +111,9 @@ type loader struct {
 
 	limits     []rules.Limit // of the rule files
 	limitParts []part
+
+	scenarios []scenarioFile
+	sources   []ruleSource
 }
 
 func (l *loader) open(from folder, name string, target any) *config.Document {
@@ -193,12 +201,14 @@ func (l *loader) rules(patterns []string) ([]rules.Rule, []part) {
 		}
 		for _, name := range names {
 			if strings.HasSuffix(name, ".test.yaml") {
-				continue // a scenario, beside the rules that it tests
+				l.scenarios = append(l.scenarios, scenarioFile{from, name})
+				continue // beside the rules that it tests
 			}
 			var file rules.File
 			if doc := l.open(from, name, &file); doc != nil {
 				parts = append(parts, part{doc, len(list)})
 				list = append(list, file.Rules...)
+				l.sources = append(l.sources, ruleSource{name: name, doc: doc, file: file})
 				l.limitParts = append(l.limitParts, part{doc, len(l.limits)})
 				l.limits = append(l.limits, file.Limits...)
 			}

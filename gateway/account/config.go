@@ -15,7 +15,8 @@ const FileName = "accounts.jsonl"
 // changed.
 const PollInterval = time.Second
 
-// Config is the section accounts of the configuration.
+// Config is the section accounts of the configuration: where accounts are kept, and
+// what each may use.
 type Config struct {
 	File   string                              `yaml:"file"`   // default: accounts.jsonl in the data folder
 	Limits map[telemetry.Role]telemetry.Limits `yaml:"limits"` // by role, where an account has none of its own

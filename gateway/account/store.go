@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,7 @@ type entry struct {
 	record   Record
 	account  *telemetry.Account
 	secret   *sealed // nil: none
-	end      context.CancelFunc
+	end      context.CancelCauseFunc
 	before   *sealed // the secret of before, while it is good
 	earlier  *telemetry.Account
 	endOlder context.CancelFunc
@@ -113,6 +114,19 @@ func (s *Store) On() bool { return s.state.Load().on }
 
 // Count returns how many accounts there are.
 func (s *Store) Count() int { return len(s.state.Load().entries) }
+
+// Voices returns the accounts of devices and programs that may speak for a device,
+// sorted.
+func (s *Store) Voices(device string) []string {
+	var out []string
+	for name, e := range s.state.Load().entries {
+		if a := e.account; a.May(telemetry.Write, device) && !a.SpeaksForAll() {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
 
 // Run looks after the file until ctx ends. A file that cannot be used is logged,
 // once for each of its versions, and what was read before it stays in force.
@@ -215,6 +229,14 @@ func (r *Record) same(other *Record) bool {
 	return fingerprint(r) == fingerprint(other)
 }
 
+// onlySecretsDiffer reports whether an account may do what it might before.
+func (r *Record) onlySecretsDiffer(other *Record) bool {
+	one, two := *r, *other
+	one.Secret, one.Previous, one.PreviousUntil = "", "", time.Time{}
+	two.Secret, two.Previous, two.PreviousUntil = "", "", time.Time{}
+	return one.same(&two)
+}
+
 func fingerprint(r *Record) string {
 	core := *r
 	core.Tokens, core.Note, core.Changed = nil, "", time.Time{}
@@ -227,7 +249,7 @@ func (s *Store) newEntry(r Record) (*entry, error) {
 	a := r.account()
 	a.Limits = a.Limits.Or(s.limits[r.Role]).Or(r.Role.DefaultLimits())
 	e := &entry{record: r, account: &a}
-	a.Life, e.end = context.WithCancel(context.Background())
+	a.Life, e.end = context.WithCancelCause(context.Background())
 	var err error
 	if r.Secret != "" {
 		if e.secret, err = parseSealed(r.Secret); err != nil {
@@ -239,7 +261,7 @@ func (s *Store) newEntry(r Record) (*entry, error) {
 			return nil, fmt.Errorf("account %q: previous: %w", r.Name, err)
 		}
 		older := a
-		older.Life, e.endOlder = context.WithDeadline(a.Life, r.PreviousUntil)
+		older.Life, e.endOlder = context.WithDeadlineCause(a.Life, r.PreviousUntil, &telemetry.Rotated{Next: &a})
 		e.earlier = &older
 	}
 	return e, nil
@@ -271,13 +293,18 @@ func (s *Store) replace(next *state) {
 		last.end()
 	}
 	for name, e := range last.entries {
-		if next.entries[name] == e {
+		now := next.entries[name]
+		if now == e {
 			continue
+		}
+		if now != nil && now.record.onlySecretsDiffer(&e.record) {
+			e.end(&telemetry.Rotated{Next: now.account})
+		} else {
+			e.end(nil)
 		}
 		if e.endOlder != nil {
 			e.endOlder()
 		}
-		e.end()
 	}
 	for id, t := range last.tokens {
 		if next.tokens[id] != t {

@@ -32,13 +32,19 @@ const MaxBytes = 16 << 20
 type Document struct {
 	Name string // as people know it: rules/flood.yaml
 	root *yaml.Node
+	text string
 }
+
+// Text returns the document as it was read.
+func (d *Document) Text() string { return d.text }
 
 // A Fault is a telemetry.Fault at its place in a file.
 type Fault struct {
 	telemetry.Fault
 	File string
 	Line int // from 1; 0 when the place is the whole file
+
+	node *yaml.Node // that is at fault, as far as there is one; see Document.Span
 }
 
 // String returns file:line: path: want.
@@ -71,7 +77,7 @@ func Parse(name string, text []byte) (*Document, error) {
 		return nil, Faults{{File: name, Fault: telemetry.Faultf("", "%d bytes are more than the %d that a configuration may have", len(text), MaxBytes)}}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	doc := &Document{Name: name}
+	doc := &Document{Name: name, text: string(text)}
 	var node yaml.Node
 	switch err := decoder.Decode(&node); {
 	case errors.Is(err, io.EOF):
@@ -106,18 +112,22 @@ func syntaxFault(name string, err error) Fault {
 func (d *Document) Locate(faults []telemetry.Fault) Faults {
 	out := make(Faults, len(faults))
 	for i, f := range faults {
-		out[i] = Fault{Fault: f, File: d.Name, Line: d.line(f.Path)}
+		node, line := d.find(f.Path)
+		out[i] = Fault{Fault: f, File: d.Name, Line: line, node: node}
 	}
 	return out
 }
 
 var pathPart = regexp.MustCompile(`[^.\[\]]+|\[\d+\]`)
 
-func (d *Document) line(path string) int {
+// find returns the deepest node of the path that the document has, and the line
+// that tells its place. Of a value that is not the whole path it is the key.
+func (d *Document) find(path string) (at *yaml.Node, line int) {
 	if d.root == nil {
-		return 0
+		return nil, 0
 	}
-	at, line := d.root, d.root.Line
+	at, line = d.root, d.root.Line
+	last := d.root
 	parts := pathPart.FindAllString(path, -1)
 	for i := 0; i < len(parts); i++ {
 		key, next := child(at, parts[i])
@@ -127,11 +137,11 @@ func (d *Document) line(path string) int {
 			}
 		}
 		if next == nil {
-			return line
+			return last, line
 		}
-		at, line = next, key.Line
+		at, last, line = next, key, key.Line
 	}
-	return line
+	return resolve(at), line
 }
 
 // child returns the node under part, a key or an [index], and the node that
@@ -195,4 +205,15 @@ func unknownKey(key string, known []string) string {
 		return fmt.Sprintf("unknown key %q; did you mean %q?", key, k)
 	}
 	return fmt.Sprintf("unknown key %q; known are %s", key, quoteList(known))
+}
+
+// Variable returns the name of the first variable of the environment that a text
+// refers to, "" when it refers to none.
+func Variable(text string) string {
+	for _, m := range variable.FindAllStringSubmatch(text, -1) {
+		if !strings.HasPrefix(m[0], "$$") {
+			return m[1]
+		}
+	}
+	return ""
 }

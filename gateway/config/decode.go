@@ -43,7 +43,7 @@ const (
 )
 
 func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) {
-	d.faults = append(d.faults, Fault{File: d.file, Line: n.Line, Fault: telemetry.Faultf(path, format, args...)})
+	d.faults = append(d.faults, Fault{File: d.file, Line: n.Line, node: n, Fault: telemetry.Faultf(path, format, args...)})
 }
 
 var textUnmarshaler = reflect.TypeOf((*encoding.TextUnmarshaler)(nil)).Elem()

@@ -33,6 +33,9 @@ func demoDocument(t *testing.T) rules.Document {
 		t.Fatal(err)
 	}
 	for _, name := range names {
+		if strings.HasSuffix(name, ".test.yaml") {
+			continue // scenarios: haidang rules test plays them
+		}
 		var file rules.File
 		decodeStrict(t, name, embedded(t, name), &file)
 		doc.Rules = append(doc.Rules, file.Rules...)

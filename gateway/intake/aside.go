@@ -93,7 +93,7 @@ func ParseAside(letter *telemetry.DeadLetter) (telemetry.Reading, bool) {
 // when it would be taken.
 func (in *Intake) Refusal(r *telemetry.Reading) (reason, detail string) {
 	known := &in.known.Load().Known
-	if reason, detail = in.check(known, r); reason != "" || in.unknownDevices() == UnknownAccept {
+	if reason, detail = in.check(known, r); reason != "" || in.unknownDevices() == UnknownAccept && !in.isRefused(r.Device) {
 		return reason, detail
 	}
 	if _, stranger := in.ContactOf(r.Device); stranger {

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 const (
 	UnknownAccept = "accept" // taken like others (default)
 	UnknownHold   = "hold"   // dead letters "held", to be retried once the device is registered
-	UnknownRefuse = "refuse" // one dead letter for each device since the start; the others are counted
+	UnknownRefuse = "refuse" // one dead letter for each device; the others are counted
 )
 
 // ValidUnknown reports whether a word is one of those, or empty for the default.
@@ -27,13 +28,12 @@ func ValidUnknown(word string) bool {
 // MaxContacts bounds the unregistered devices that are remembered.
 const MaxContacts = 10_000
 
-// A Contact is a device that is not registered and was first heard since the
-// start.
+// A Contact is a device that is not registered and came by itself.
 type Contact struct {
-	Device string
-	Source string
-	First  time.Time // of receipt
-	Held   uint64    // readings that were not taken
+	Device string    `json:"device"`
+	Source string    `json:"source"`
+	First  time.Time `json:"first"` // of receipt
+	Held   uint64    `json:"-"`     // readings that were not taken since the start
 }
 
 // A contact is a Contact that counts.
@@ -70,8 +70,8 @@ func (in *Intake) admit(source string, r *telemetry.Reading, at time.Time) (admi
 			in.opts.Logger.Info("first contact with a device that is not registered", "device", r.Device, "kind", r.Kind, "source", source, "unknown_devices", in.unknownDevices())
 		}
 	}
-	mode := in.unknownDevices()
-	if mode == UnknownAccept {
+	mode, refused := in.unknownDevices(), in.isRefused(r.Device)
+	if mode == UnknownAccept && !refused {
 		return true, false
 	}
 	if known != nil {
@@ -80,7 +80,16 @@ func (in *Intake) admit(source string, r *telemetry.Reading, at time.Time) (admi
 	if r.Kind == telemetry.KindLink {
 		return false, false
 	}
-	return false, first || mode == UnknownHold
+	return false, first || mode == UnknownHold && !refused
+}
+
+// SetRefused replaces the devices that somebody has refused: their readings are
+// counted and not taken until they are registered or let in again.
+func (in *Intake) SetRefused(devices map[string]bool) { in.refused.Store(&devices) }
+
+func (in *Intake) isRefused(device string) bool {
+	refused := in.refused.Load()
+	return refused != nil && (*refused)[device]
 }
 
 func (in *Intake) unknownDevices() string {
@@ -92,6 +101,9 @@ func (in *Intake) unknownDevices() string {
 
 // unadmitted are reason and detail of a reading that is not admitted.
 func (in *Intake) unadmitted(device string) (reason, detail string) {
+	if in.isRefused(device) {
+		return "refused", fmt.Sprintf("device %q is not registered and was refused; what else it sends is counted only", device)
+	}
 	if in.unknownDevices() == UnknownHold {
 		return "held", fmt.Sprintf("device %q is not registered: register it (haidang devices set, or devices.yaml), then retry this", device)
 	}
@@ -111,8 +123,20 @@ func (c *contact) of(device string) Contact {
 	return Contact{Device: device, Source: c.source, First: c.first, Held: c.held.Load()}
 }
 
-// Contacts returns the devices that are not registered and came by themselves
-// since the start.
+// Remember makes contacts of an earlier run known, so that nobody is told of them
+// again; of more than nine tenths of MaxContacts the newest, so that there is room
+// for others. It is called before readings come.
+func (in *Intake) Remember(earlier []Contact) {
+	earlier = slices.Clone(earlier)
+	slices.SortFunc(earlier, func(a, b Contact) int { return b.First.Compare(a.First) })
+	for _, c := range earlier[:min(len(earlier), MaxContacts*9/10)] {
+		if _, known := in.contacts.byID.LoadOrStore(c.Device, &contact{source: c.Source, first: c.First}); !known {
+			in.contacts.count.Add(1)
+		}
+	}
+}
+
+// Contacts returns the devices that are not registered and came by themselves.
 func (in *Intake) Contacts() []Contact {
 	var out []Contact
 	known := in.Known().Devices

@@ -109,6 +109,7 @@ type Intake struct {
 	opts     Options
 	known    atomic.Pointer[world]
 	periods  atomic.Pointer[map[string][]telemetry.Period]
+	refused  atomic.Pointer[map[string]bool] // devices that are not registered
 	metrics  metrics
 	tracks   *tracks
 	total    atomic.Uint64

@@ -62,7 +62,7 @@ type Audit struct {
 	Why    string    `json:"why"`
 
 	// A change of state.
-	State string     `json:"state,omitempty"` // measuring, maintenance or calibrating
+	State string     `json:"state,omitempty"` // measuring, maintenance or calibrating; refused or admitted
 	Value string     `json:"value,omitempty"`
 	Until *time.Time `json:"until,omitempty"`
 
@@ -86,6 +86,16 @@ type change struct {
 	// New says that the device is not in the configuration: it was heard, and
 	// somebody registered it by setting something.
 	New bool `json:"new,omitempty"`
+
+	// Refused is set of a device that is not registered and is not to be.
+	Refused *Refusal `json:"refused,omitempty"`
+}
+
+// A Refusal says who keeps a device out that nobody has registered, and why.
+type Refusal struct {
+	At  time.Time `json:"at"`
+	By  string    `json:"by"`
+	Why string    `json:"why"`
 }
 
 // A Registry is safe for concurrent use.
@@ -229,6 +239,37 @@ func subject(device, value string) string {
 	return value + " of " + device
 }
 
+// Refuse keeps a device that nobody has registered out, or (out false) lets it in
+// again. The caller has looked that it is not registered.
+func (r *Registry) Refuse(device string, out bool, by, why string, at time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.doc.Devices[device]
+	if out == (c.Refused != nil) {
+		return fmt.Errorf("device %q is as it was asked for already: refused %v", device, out)
+	}
+	state := "admitted"
+	c.Refused = nil
+	if out {
+		state = "refused"
+		c.Refused = &Refusal{At: at.UTC(), By: by, Why: why}
+	}
+	return r.commit(device, c, Audit{At: at, Device: device, By: by, Why: why, State: state})
+}
+
+// Refused returns the devices that are kept out.
+func (r *Registry) Refused() map[string]Refusal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string]Refusal{}
+	for id, c := range r.doc.Devices {
+		if c.Refused != nil {
+			out[id] = *c.Refused
+		}
+	}
+	return out
+}
+
 // Prepare returns the devices of the configuration as they are with a change,
 // and a function that puts the change in force. isNew says that the device is
 // not in the configuration.
@@ -241,6 +282,7 @@ func (r *Registry) Prepare(d telemetry.DeviceChange, isNew bool, configured []te
 		c.Set = map[string]any{}
 	}
 	c.New = c.New || isNew
+	c.Refused = nil // it is registered by this
 	for _, name := range slices.Sorted(maps.Keys(d.Set)) {
 		if d.Set[name] == nil {
 			delete(c.Set, name)
@@ -284,7 +326,7 @@ func (r *Registry) commit(device string, c change, a Audit) error {
 	doc := r.doc
 	doc.Devices = maps.Clone(r.doc.Devices)
 	doc.Devices[device] = c
-	if len(c.Set)+len(c.Periods) == 0 {
+	if len(c.Set)+len(c.Periods) == 0 && c.Refused == nil {
 		delete(doc.Devices, device)
 	}
 	if len(doc.Devices) > MaxDevices {

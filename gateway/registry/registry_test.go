@@ -250,3 +250,36 @@ func TestRotation(t *testing.T) {
 		t.Errorf("%d of the history, %v", len(list), err)
 	}
 }
+
+// TestRefusal: a device is kept out over a restart, with who and why in the audit,
+// until it is let in again or registered.
+func TestRefusal(t *testing.T) {
+	dir, at := t.TempDir(), time.Date(2025, 10, 27, 13, 0, 0, 0, time.UTC)
+	r, err := Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Refuse("tram-la", false, "Lan", "x", at); err == nil {
+		t.Error("let in although it is not kept out")
+	}
+	if err := r.Refuse("tram-la", true, "Lan", "không rõ của ai", at); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Refuse("tram-la", true, "Lan", "x", at); err == nil {
+		t.Error("refused twice")
+	}
+	if r, err = Open(dir, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Refused(); len(got) != 1 || got["tram-la"] != (Refusal{at, "Lan", "không rõ của ai"}) {
+		t.Errorf("after a restart: %+v", got)
+	}
+	_, commit, err := r.Prepare(telemetry.DeviceChange{Device: "tram-la", Set: map[string]any{"name": "Trạm lạ"}, By: "Lan", Why: "đã kiểm tra", At: at}, true, nil)
+	if err != nil || commit() != nil || len(r.Refused()) != 0 {
+		t.Errorf("registered and still refused: %v %v", err, r.Refused())
+	}
+	history, err := r.History("tram-la", 10)
+	if err != nil || len(history) != 2 || history[1].State != "refused" || history[1].By != "Lan" {
+		t.Errorf("%+v %v", history, err)
+	}
+}

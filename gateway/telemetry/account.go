@@ -94,10 +94,10 @@ func (r Role) publishes() []string {
 func (r Role) subscribes() []string {
 	switch r {
 	case RoleStation, RoleVessel:
-		return []string{"commands/{account}/#", "warnings/#", "spBv1.0/+/NCMD/{account}", "spBv1.0/+/DCMD/{account}/+", "spBv1.0/STATE/+"}
+		return []string{"commands/{account}/#", "warnings/#", "spBv1.0/+/NCMD/{account}", "spBv1.0/+/DCMD/{account}/+", "spBv1.0/STATE/+", "STATE/+"}
 	case RoleIntegrator:
 		return []string{"telemetry/{device}/#", "commands/{device}/#", "commands/{account}/#", "warnings/#",
-			"spBv1.0/+/NCMD/{device}", "spBv1.0/+/DCMD/{device}/+", "spBv1.0/STATE/+"}
+			"spBv1.0/+/NCMD/{device}", "spBv1.0/+/DCMD/{device}/+", "spBv1.0/STATE/+", "STATE/+"}
 	case RoleReader, RoleViewer, RoleOperator, RoleAuthor:
 		return []string{"telemetry/#", "influx/#", "senml/#", "spBv1.0/#", "warnings/#"}
 	case RoleAdministrator, RoleAnyone:
@@ -114,6 +114,8 @@ type Limits struct {
 	BytesPerS     Size `json:"bytes_per_s,omitempty" yaml:"bytes_per_s"`       // published, likewise
 	PacketBytes   Size `json:"packet_bytes,omitempty" yaml:"packet_bytes"`     // topic and payload of a message
 	Inflight      int  `json:"inflight,omitempty" yaml:"inflight"`             // unacknowledged messages of a connection, each way
+	Queue         int  `json:"queue,omitempty" yaml:"queue"`                   // messages that wait for a session that reads slowly or is away
+	QueueBytes    Size `json:"queue_bytes,omitempty" yaml:"queue_bytes"`       // memory of what a session is owed
 	Subscriptions int  `json:"subscriptions,omitempty" yaml:"subscriptions"`   // of a session
 	Retained      int  `json:"retained,omitempty" yaml:"retained"`             // retained messages
 }
@@ -122,19 +124,19 @@ type Limits struct {
 func (r Role) DefaultLimits() Limits {
 	switch r {
 	case RoleStation:
-		return Limits{Connections: 4, Sessions: 8, MessagesPerS: 200, BytesPerS: 256 << 10, PacketBytes: 512 << 10, Inflight: 256, Subscriptions: 32, Retained: 32}
+		return Limits{Connections: 4, Sessions: 8, MessagesPerS: 200, BytesPerS: 256 << 10, PacketBytes: 512 << 10, Inflight: 256, Queue: 1000, QueueBytes: 1 << 20, Subscriptions: 32, Retained: 32}
 	case RoleVessel:
-		return Limits{Connections: 2, Sessions: 4, MessagesPerS: 50, BytesPerS: 64 << 10, PacketBytes: 64 << 10, Inflight: 64, Subscriptions: 16, Retained: 4}
+		return Limits{Connections: 2, Sessions: 4, MessagesPerS: 50, BytesPerS: 64 << 10, PacketBytes: 64 << 10, Inflight: 64, Queue: 200, QueueBytes: 256 << 10, Subscriptions: 16, Retained: 4}
 	case RoleIntegrator:
-		return Limits{Connections: 64, Sessions: 128, MessagesPerS: 20_000, BytesPerS: 16 << 20, PacketBytes: 1 << 20, Inflight: 256, Subscriptions: 256, Retained: 1000}
+		return Limits{Connections: 64, Sessions: 128, MessagesPerS: 20_000, BytesPerS: 16 << 20, PacketBytes: 1 << 20, Inflight: 256, Queue: 10_000, QueueBytes: 8 << 20, Subscriptions: 256, Retained: 1000}
 	case RoleReader:
-		return Limits{Connections: 16, Sessions: 32, MessagesPerS: 20, BytesPerS: 64 << 10, PacketBytes: 64 << 10, Inflight: 1024, Subscriptions: 256, Retained: 4}
+		return Limits{Connections: 16, Sessions: 32, MessagesPerS: 20, BytesPerS: 64 << 10, PacketBytes: 64 << 10, Inflight: 1024, Queue: 10_000, QueueBytes: 8 << 20, Subscriptions: 256, Retained: 4}
 	case RoleAdministrator:
-		return Limits{Connections: 64, Sessions: 128, MessagesPerS: 2000, BytesPerS: 4 << 20, PacketBytes: 1 << 20, Inflight: 1024, Subscriptions: 1024, Retained: 1000}
+		return Limits{Connections: 64, Sessions: 128, MessagesPerS: 2000, BytesPerS: 4 << 20, PacketBytes: 1 << 20, Inflight: 1024, Queue: 10_000, QueueBytes: 8 << 20, Subscriptions: 1024, Retained: 1000}
 	case RoleAnyone:
 		return Limits{} // bounds of all together hold
 	}
-	return Limits{Connections: 8, Sessions: 16, MessagesPerS: 20, BytesPerS: 64 << 10, PacketBytes: 64 << 10, Inflight: 256, Subscriptions: 64, Retained: 4}
+	return Limits{Connections: 8, Sessions: 16, MessagesPerS: 20, BytesPerS: 64 << 10, PacketBytes: 64 << 10, Inflight: 256, Queue: 1000, QueueBytes: 1 << 20, Subscriptions: 64, Retained: 4}
 }
 
 // Or returns the limits with those of other where they are 0.
@@ -145,6 +147,8 @@ func (l Limits) Or(other Limits) Limits {
 	or(&l.BytesPerS, other.BytesPerS)
 	or(&l.PacketBytes, other.PacketBytes)
 	or(&l.Inflight, other.Inflight)
+	or(&l.Queue, other.Queue)
+	or(&l.QueueBytes, other.QueueBytes)
 	or(&l.Subscriptions, other.Subscriptions)
 	or(&l.Retained, other.Retained)
 	return l
@@ -165,6 +169,7 @@ func (l Limits) Validate() []Fault {
 	}{
 		{"connections", int64(l.Connections)}, {"sessions", int64(l.Sessions)}, {"messages_per_s", int64(l.MessagesPerS)},
 		{"bytes_per_s", int64(l.BytesPerS)}, {"packet_bytes", int64(l.PacketBytes)}, {"inflight", int64(l.Inflight)},
+		{"queue", int64(l.Queue)}, {"queue_bytes", int64(l.QueueBytes)},
 		{"subscriptions", int64(l.Subscriptions)}, {"retained", int64(l.Retained)},
 	} {
 		if limit.n < 0 {
@@ -193,9 +198,17 @@ type Account struct {
 	Narrowed []Right
 
 	// Life ends when the account is removed or changed; with it what it began
-	// has to end. It is never nil.
+	// has to end. It is never nil. Its cause is a *Rotated when only the secret has
+	// changed.
 	Life context.Context
 }
+
+// Rotated is why the life of an account has ended that has a new secret, and may
+// do what it might before. What was begun has to end, and whoever comes with the
+// new secret finds what was kept for the account.
+type Rotated struct{ Next *Account }
+
+func (r *Rotated) Error() string { return fmt.Sprintf("account %q has a new secret", r.Next.Name) }
 
 // Anyone is the account of everybody while there are no accounts. life ends
 // when there are some.

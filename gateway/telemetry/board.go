@@ -27,13 +27,14 @@ var ErrUnknown = errors.New("no such warning")
 type Board struct {
 	warnings map[string]*Transition
 	steps    map[string]int // last step of the engine by warning
+	news     map[string]int // last transition of a warning that is no telling again; see tells
 	cleared  []string       // ids in the order of clearing
 	orders   map[scope]*Order
 }
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{warnings: map[string]*Transition{}, steps: map[string]int{}, orders: map[scope]*Order{}}
+	return &Board{warnings: map[string]*Transition{}, steps: map[string]int{}, news: map[string]int{}, orders: map[scope]*Order{}}
 }
 
 // A Conflict says what happened to a warning, or to an order, since an operator
@@ -175,13 +176,15 @@ func (b *Board) End(id string, at time.Time) (Transition, bool) {
 
 // Act returns the transition that an operator's act makes. The error is
 // ErrUnknown, ErrConflict when the warning has moved on since the operator saw
-// it, or says what the act lacks.
+// it (by more than a reminder, an escalation or a failover), or says what the act
+// lacks.
 func (b *Board) Act(act Act) (Transition, error) {
 	before, ok := b.warnings[act.ID]
 	if !ok {
 		return Transition{}, fmt.Errorf("warning %q: %w", act.ID, ErrUnknown)
 	}
-	if act.N != before.N {
+	// That somebody was told again meanwhile changes nothing that the operator saw.
+	if act.N > before.N || act.N < b.news[act.ID] {
 		return Transition{}, before.conflict(act.N)
 	}
 	if act.By == "" {
@@ -283,6 +286,9 @@ func (b *Board) Apply(t Transition) bool {
 	if t.Step > b.steps[t.ID] {
 		b.steps[t.ID] = t.Step
 	}
+	if !ok || !t.tellsAgain() {
+		b.news[t.ID] = t.N
+	}
 	wasCleared := ok && before.State == Cleared
 	b.warnings[t.ID] = &t
 	if t.State == Cleared && !wasCleared {
@@ -292,10 +298,16 @@ func (b *Board) Apply(t Transition) bool {
 	return true
 }
 
+// tellsAgain reports whether a transition only tells of the warning again.
+func (t *Transition) tellsAgain() bool {
+	return t.Act != nil && (t.Act.Do == Escalate || t.Act.Do == Remind || t.Act.Do == Failover)
+}
+
 func (b *Board) forget() {
 	for len(b.cleared) > KeepCleared {
 		delete(b.warnings, b.cleared[0])
 		delete(b.steps, b.cleared[0])
+		delete(b.news, b.cleared[0])
 		b.cleared = b.cleared[1:]
 	}
 }

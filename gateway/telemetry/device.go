@@ -8,14 +8,14 @@ import (
 
 // A Device is what is observed, with the facts that the registry knows of it.
 type Device struct {
-	ID       string   `json:"id" yaml:"id"`
+	ID       string   `json:"id" yaml:"id"`                       // as it is in topics and tags: letters, digits and ._:-, at most 128
 	Name     string   `json:"name,omitempty" yaml:"name"`         // as people call it; default the id
 	Site     string   `json:"site,omitempty" yaml:"site"`         // devices of a site are judged together; default the id
 	Kinds    []string `json:"kinds,omitempty" yaml:"kinds"`       // what it reports
 	Interval Duration `json:"interval,omitempty" yaml:"interval"` // how often it reports; 0: not known
 	Lat      *float64 `json:"lat,omitempty" yaml:"lat"`           // WGS 84, degrees north
 	Lon      *float64 `json:"lon,omitempty" yaml:"lon"`           // WGS 84, degrees east
-	Owner    string   `json:"owner,omitempty" yaml:"owner"`
+	Owner    string   `json:"owner,omitempty" yaml:"owner"`       // whom to call, and what routes choose by
 
 	// Facts are numbers, words and truths that rules read as device.<name>,
 	// such as alarm2_m.

@@ -10,6 +10,9 @@ type Fault struct {
 	// Want says what is wrong and what was expected, as in
 	// "unit id 300 is not in 1..247".
 	Want string
+	// From and To are the letters of the text at Path that are at fault, counted
+	// from 0, To not included. To 0: the whole of it.
+	From, To int
 }
 
 // Faultf makes a Fault.

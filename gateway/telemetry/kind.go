@@ -8,9 +8,9 @@ import (
 
 // A Kind says what was observed: the InfluxDB measurement and its values.
 type Kind struct {
-	Name   string     `json:"name" yaml:"name"`
-	Title  Text       `json:"title" yaml:"title"`
-	Values []Quantity `json:"values" yaml:"values"`
+	Name   string     `json:"name" yaml:"name"`     // the measurement in InfluxDB, and the level of the topic
+	Title  Text       `json:"title" yaml:"title"`   // as people call it
+	Values []Quantity `json:"values" yaml:"values"` // what can be measured
 }
 
 // A Quantity is one value of a kind: its unit, its plausible range and how
@@ -21,7 +21,7 @@ type Quantity struct {
 	Min   *float64 `json:"min,omitempty" yaml:"min,omitempty"`     // below it a value is bad
 	Max   *float64 `json:"max,omitempty" yaml:"max,omitempty"`     // above it a value is bad
 	Words bool     `json:"words,omitempty" yaml:"words,omitempty"` // the value is a word, not a number
-	Title Text     `json:"title" yaml:"title"`
+	Title Text     `json:"title" yaml:"title"`                     // as people call it
 
 	// Quality are the tests that hold for every device that has none of its own.
 	Quality *Tests `json:"quality,omitempty" yaml:"quality,omitempty"`

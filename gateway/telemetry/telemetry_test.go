@@ -309,3 +309,57 @@ func TestWarningJSON(t *testing.T) {
 		t.Errorf("%s, %v\nwant %s", got, err, want)
 	}
 }
+
+// TestToldAgain: who acknowledges what he saw is not refused because others were
+// told of it meanwhile, and is when it has changed.
+func TestToldAgain(t *testing.T) {
+	at := time.Date(2025, 10, 27, 9, 0, 0, 0, time.UTC)
+	board := NewBoard()
+	step := func(n int, severity Severity) {
+		t.Helper()
+		next, ok := board.Step(Transition{Step: n, Warning: Warning{ID: "w", Rule: "r", Device: "d", State: Active, Severity: severity, Start: at, At: at}})
+		if !ok || !board.Apply(next) {
+			t.Fatalf("step %d is known", n)
+		}
+	}
+	tell := func(do Deed, done string) {
+		t.Helper()
+		at = at.Add(time.Minute)
+		next, ok := board.Tell("w", do, done, []string{"chief"}, "", at)
+		if !ok || !board.Apply(next) {
+			t.Fatalf("%s is not told", do)
+		}
+	}
+	comment := func(n int) error {
+		next, err := board.Act(Act{ID: "w", N: n, Do: Comment, By: "Lan", Text: "x", At: at})
+		if err == nil {
+			board.Apply(next)
+		}
+		return err
+	}
+	step(1, Severe)
+	tell(Escalate, "night/0")
+	tell(Remind, "")
+	if err := comment(0); !errors.Is(err, ErrConflict) {
+		t.Errorf("who saw nothing: %v", err)
+	}
+	if err := comment(4); !errors.Is(err, ErrConflict) {
+		t.Errorf("who saw what is to come: %v", err)
+	}
+	if err := comment(1); err != nil { // makes 4
+		t.Errorf("who saw it before others were told: %v", err)
+	}
+	for n := 1; n <= 3; n++ {
+		if err := comment(n); !errors.Is(err, ErrConflict) {
+			t.Errorf("who saw %d before the other's comment: %v", n, err)
+		}
+	}
+	tell(Failover, "night/else")
+	step(2, Extreme) // makes 6
+	if err := comment(5); !errors.Is(err, ErrConflict) {
+		t.Errorf("who did not see that it rises: %v", err)
+	}
+	if err := comment(6); err != nil {
+		t.Error(err)
+	}
+}

@@ -23,8 +23,8 @@ type Tests struct {
 // can measure at this place, is bad; one outside of Suspect, what is plausible
 // here, is suspect. Each is [least, greatest].
 type GrossRange struct {
-	Fail    []float64 `json:"fail,omitempty" yaml:"fail"`
-	Suspect []float64 `json:"suspect,omitempty" yaml:"suspect"`
+	Fail    []float64 `json:"fail,omitempty" yaml:"fail"`       // [least, greatest]; outside is bad
+	Suspect []float64 `json:"suspect,omitempty" yaml:"suspect"` // [least, greatest]; outside is suspect
 }
 
 // Spike is QARTOD's test 6 for values that are judged before the next one is
@@ -32,8 +32,8 @@ type GrossRange struct {
 // that was believed is a spike, until Confirm readings in a row agree. 0: no
 // limit.
 type Spike struct {
-	Suspect float64 `json:"suspect,omitempty" yaml:"suspect"`
-	Fail    float64 `json:"fail,omitempty" yaml:"fail"`
+	Suspect float64 `json:"suspect,omitempty" yaml:"suspect"` // departure in the value's unit
+	Fail    float64 `json:"fail,omitempty" yaml:"fail"`       // departure in the value's unit
 	Confirm int     `json:"confirm,omitempty" yaml:"confirm"` // 1 to 100; 0: DefaultConfirm
 }
 
@@ -44,16 +44,16 @@ const DefaultConfirm = 2
 // RateOfChange is QARTOD's test 7: units of the value per minute between the
 // last reading that was believed and this one. 0: no limit.
 type RateOfChange struct {
-	Suspect float64 `json:"suspect,omitempty" yaml:"suspect"`
-	Fail    float64 `json:"fail,omitempty" yaml:"fail"`
+	Suspect float64 `json:"suspect,omitempty" yaml:"suspect"` // units of the value per minute
+	Fail    float64 `json:"fail,omitempty" yaml:"fail"`       // units of the value per minute
 }
 
 // FlatLine is QARTOD's test 8: a value that stays within Tolerance for this long
 // is suspect, or bad. 0: no limit.
 type FlatLine struct {
-	Suspect   Duration `json:"suspect,omitempty" yaml:"suspect"`
-	Fail      Duration `json:"fail,omitempty" yaml:"fail"`
-	Tolerance float64  `json:"tolerance,omitempty" yaml:"tolerance"`
+	Suspect   Duration `json:"suspect,omitempty" yaml:"suspect"`     // how long until it is suspect
+	Fail      Duration `json:"fail,omitempty" yaml:"fail"`           // how long until it is bad
+	Tolerance float64  `json:"tolerance,omitempty" yaml:"tolerance"` // in the value's unit, on either side
 }
 
 // Any reports whether there is a test at all.
@@ -131,9 +131,9 @@ func validLimits(test string, suspect, fail float64) []Fault {
 // A Calibration corrects a value before it is judged and stored: scale times
 // what came, plus offset.
 type Calibration struct {
-	Scale  *float64 `json:"scale,omitempty" yaml:"scale"` // default 1
-	Offset float64  `json:"offset,omitempty" yaml:"offset"`
-	Since  *Instant `json:"since,omitempty" yaml:"since"` // readings of before stay as they came; default: all
+	Scale  *float64 `json:"scale,omitempty" yaml:"scale"`   // default 1
+	Offset float64  `json:"offset,omitempty" yaml:"offset"` // in the value's unit
+	Since  *Instant `json:"since,omitempty" yaml:"since"`   // readings of before stay as they came; default: all
 }
 
 // Apply returns the calibrated number of a reading of time t.

@@ -108,3 +108,11 @@ type Text struct {
 	VI string `json:"vi" yaml:"vi"`
 	EN string `json:"en" yaml:"en"`
 }
+
+// In returns the text in Vietnamese or in English.
+func (t Text) In(vi bool) string {
+	if vi {
+		return t.VI
+	}
+	return t.EN
+}

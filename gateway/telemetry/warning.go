@@ -28,6 +28,21 @@ func (s Severity) String() string {
 	return fmt.Sprintf("severity(%d)", uint8(s))
 }
 
+// Text returns the severity as people read it within a sentence.
+func (s Severity) Text() Text {
+	switch s {
+	case Minor:
+		return Text{VI: "nhẹ", EN: "minor"}
+	case Moderate:
+		return Text{VI: "trung bình", EN: "moderate"}
+	case Severe:
+		return Text{VI: "nghiêm trọng", EN: "severe"}
+	case Extreme:
+		return Text{VI: "đặc biệt nghiêm trọng", EN: "extreme"}
+	}
+	return Text{VI: "không rõ", EN: s.String()}
+}
+
 // MarshalText writes the severity's word.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 

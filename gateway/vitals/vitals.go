@@ -52,7 +52,7 @@ func Measurements() []Measurement {
 		{Follower, []string{"log", "follower"}, []string{"lag_frames", "lag_s", "retries_total", "dropped_total"}},
 		{Recipient, []string{"recipient"}, []string{"delivered_total", "failed_total", "waiting_s"}},
 		{SetAside, []string{"reason"}, []string{"letters_total"}},
-		{Device, nil, []string{"state", "silent", "severity", "heard_ago_s", "interval_s", "lat", "lon", "name_text", "owner_text", "problem_text"}},
+		{Device, nil, []string{"state", "silent", "severity", "heard_ago_s", "interval_s", "lat", "lon", "alarm1_m", "alarm2_m", "alarm3_m", "level_m", "alarm", "name_text", "owner_text", "problem_text"}},
 	}
 }
 
@@ -62,6 +62,11 @@ const (
 	Silent = -1 // it does not report, or its link is down
 	Well   = 0
 )
+
+// Alarms are the facts of a river station that are written with it, from the
+// lowest: its alarm levels I, II and III. Beside them stand level_m, its newest
+// level, and alarm, how many of them that one has reached.
+func Alarms() []string { return []string{"alarm1_m", "alarm2_m", "alarm3_m"} }
 
 // A Line is one point. Tags and fields are written in the order in which they
 // were added.
