@@ -22,6 +22,12 @@ const (
 // of what was there: after a crash there is either the old one or the new one,
 // whole. It is on disk when SaveCheckpoint returns.
 func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) error {
+	if s.cluster != nil {
+		if err := s.saveShared(ctx, name, blob); err != nil {
+			return fmt.Errorf("save checkpoint %q of %d bytes: %w", name, len(blob), err)
+		}
+		return nil
+	}
 	objects, err := s.objects(ctx)
 	if err != nil {
 		return err
@@ -94,15 +100,15 @@ func (s *Spool) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 func (s *Spool) sweepCheckpoints(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
+	if s.cluster != nil {
+		return s.sweepShared(ctx)
+	}
 	objects, err := s.link.append.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 		Bucket: bucketObjects, Description: "haidang: checkpoints of followers",
 		MaxBytes: maxCheckpoints, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
 	})
 	if err != nil {
 		return fmt.Errorf("open the checkpoints: %w", err)
-	}
-	if s.config.URL != "" {
-		return nil // another machine may be saving one
 	}
 	whole := map[string]bool{}
 	list, err := objects.List(ctx)

@@ -27,8 +27,8 @@ var ErrClosed = errors.New("the spool is closed")
 
 // Options are what Open needs.
 type Options struct {
-	// Dir is the folder of the embedded log; it is made when it is missing.
-	// Unused with Config.URL.
+	// Dir is the folder of the embedded log; it is made when it is missing. With
+	// Config.URL it only remembers which cluster the log is in.
 	Dir    string
 	Config Config
 	// Scratch is for a log that can be made again, as that of a replay: frames
@@ -36,13 +36,20 @@ type Options struct {
 	Scratch bool
 	// Now is the clock of log time. Default time.Now.
 	Now func() time.Time
+	// Gateway is who has the log, for those who find it taken in a cluster.
+	Gateway string
+	// Waiting makes Open wait until the log in a cluster can be used, however long
+	// that takes, and is told why it cannot, at each change of the reason. When it
+	// is nil, Open returns the reason.
+	Waiting func(reason error)
 	// Followers are the names that may follow the readings. What all of them
 	// have accepted is emptied; stored positions of other names are forgotten.
 	// When it is nil, nothing is emptied before its age and nothing forgotten.
 	Followers []string
 	// Paced is the follower of the readings that they do not run away from: while
 	// it is more than 0.15 s behind, each frame waits up to 50 ms for it. "" for none.
-	Paced string
+	Paced     string
+	leaseLife time.Duration // in a cluster, for tests; 0: leaseLife
 	// Registerer takes the metrics; Close takes them back. May be nil.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should look at. Default slog.Default.
@@ -66,6 +73,9 @@ type Spool struct {
 	linkMu   sync.Mutex
 	link     *link // the connection to JetStream; replaced when it is restarted
 	healedAt time.Time
+	cluster  *cluster // nil when the log is embedded
+	deposed  context.Context
+	taken    context.CancelCauseFunc // ends deposed: another gateway has the log
 
 	readings  *Log[telemetry.Reading]
 	warnings  *Log[telemetry.Transition]
@@ -99,32 +109,25 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	s := &Spool{options: o, config: o.Config, logger: o.Logger, idle: make(chan struct{}), following: map[followerKey]bool{}}
 	s.serving, s.stop = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
+	s.deposed, s.taken = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
 			s.release()
 		}
 	}()
-	if o.Config.URL == "" {
-		if s.lock, err = lockFolder(o.Dir); err != nil {
-			return nil, err
-		}
+	if s.lock, err = lockFolder(o.Dir); err != nil {
+		return nil, err
 	}
 	s.metrics = newMetrics(o.Registerer)
 	var before map[string][]placed
 	if o.Config.URL == "" {
 		before = survey(o.Dir)
-	}
-	if s.link, err = s.openLink(ctx); err != nil {
-		return nil, err
+		if s.link, err = s.openLink(ctx); err != nil {
+			return nil, err
+		}
 	}
 	damage := s.cuts(ctx, before)
-	if err := s.openLogs(ctx); err != nil {
-		return nil, err
-	}
-	if s.positions, err = openPositions(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := s.sweepCheckpoints(ctx); err != nil {
+	if err := s.attach(ctx); err != nil {
 		return nil, err
 	}
 	s.metrics.observe(s)
@@ -137,6 +140,17 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	s.upkeep.Go(s.room.watch)
 	s.tellCuts(damage)
 	return s, nil
+}
+
+// openParts opens what lies behind the connection.
+func (s *Spool) openParts(ctx context.Context) (err error) {
+	if err := s.openLogs(ctx); err != nil {
+		return err
+	}
+	if s.positions, err = openPositions(ctx, s); err != nil {
+		return err
+	}
+	return s.sweepCheckpoints(ctx)
 }
 
 func (s *Spool) openLogs(ctx context.Context) error {
@@ -188,6 +202,9 @@ func (s *Spool) Health() error {
 	case c.broken.Load():
 		return ErrUnavailable
 	}
+	if s.cluster != nil {
+		return s.cluster.health()
+	}
 	return nil
 }
 
@@ -225,6 +242,10 @@ const closePatience = 15 * time.Second
 func (s *Spool) release() error {
 	s.stop()
 	s.end()
+	s.taken(nil)
+	if s.cluster != nil {
+		s.cluster.owner.end()
+	}
 	s.linkMu.Lock()
 	if s.link != nil {
 		s.link.close()
