@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +61,7 @@ func (s *Spool) attach(ctx context.Context) error {
 		return s.openParts(ctx)
 	}
 	s.cluster = newCluster(s)
+	s.tellLeft()
 	told := ""
 	for pause := enterPause; ; pause = min(2*pause, enterAtMost) {
 		err := s.enter(ctx)
@@ -369,5 +372,14 @@ func (c *cluster) refused(err error) {
 		c.mu.Lock()
 		c.refusal = err.Error()
 		c.mu.Unlock()
+	}
+}
+
+// tellLeft says that there is an embedded log in the folder that nobody follows
+// any more.
+func (s *Spool) tellLeft() {
+	left := filepath.Join(s.options.Dir, "jetstream", "$G", "streams", streamReadings)
+	if _, err := os.Stat(left); err == nil {
+		s.logger.Warn("the data folder has a log of its own from before spool.url was set; what was not read of it stays unread", "folder", s.options.Dir)
 	}
 }

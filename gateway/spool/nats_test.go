@@ -41,7 +41,7 @@ func startCluster(t testing.TB, name string, size int, more ...string) *natsClus
 		fmt.Fprintf(&accounts, "log%d: {jetstream: enabled, users: [{user: log%d, password: secret}]}\n", n, n)
 	}
 	for i := range size {
-		text := fmt.Sprintf("server_name: %s-%d\nlisten: 127.0.0.1:%d\njetstream: {store_dir: %q, max_file_store: 64GB}\n", name, i, ports[i], t.TempDir())
+		text := fmt.Sprintf("server_name: %s-%d\nlisten: 127.0.0.1:%d\njetstream: {store_dir: %q, max_file_store: 64GB, sync_interval: always}\n", name, i, ports[i], t.TempDir())
 		if size > 1 {
 			text += fmt.Sprintf("cluster: {name: %s, listen: 127.0.0.1:%d, routes: [%s]}\n", name, ports[size+i], strings.Join(routes, ", "))
 		}

@@ -1,8 +1,8 @@
 package spool
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // revision returns the revision of a key that this gateway knows, and set notes
@@ -94,7 +93,7 @@ func (s *Spool) saveShared(ctx context.Context, name string, blob []byte) error 
 	sum := sha256.Sum256(blob)
 	object := jetstream.ObjectInfo{
 		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: checkpointChunk}},
-		Bucket:     bucketObjects, NUID: nuid.Next(), Size: uint64(len(blob)),
+		Bucket:     bucketObjects, NUID: rand.Text(), Size: uint64(len(blob)),
 		Digest: "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:]),
 	}
 	subject := objectSubject(name)
@@ -151,7 +150,7 @@ func objectAt(ctx context.Context, stream jetstream.Stream, subject string) (*je
 		return nil, err
 	}
 	object := &jetstream.ObjectInfo{}
-	if json.NewDecoder(bytes.NewReader(m.Data)).Decode(object) != nil {
+	if json.Unmarshal(m.Data, object) != nil {
 		return nil, nil // not ours
 	}
 	return object, nil
