@@ -174,8 +174,8 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	if m.recording == nil {
 		followers = append(followers, g.cfg.bridgeFollowers()...)
 	}
-	g.spool, err = spool.Open(ctx, spool.Options{
-		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now, Scratch: m.recording != nil,
+	g.spool, err = g.openSpool(ctx, spool.Options{
+		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now, Scratch: m.recording != nil, Gateway: g.cfg.Gateway,
 		Followers: followers, Paced: followRules, Used: used,
 		Registerer: g.reg, Logger: g.logger,
 	})

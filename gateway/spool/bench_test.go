@@ -22,40 +22,67 @@ import (
 func BenchmarkAppend(b *testing.B) {
 	for _, c := range []struct{ producers, outstanding int }{{1, 1}, {16, 1}, {64, 1}, {1, 64}, {16, 64}, {50, 20}} {
 		b.Run(fmt.Sprintf("producers=%d/outstanding=%d", c.producers, c.outstanding), func(b *testing.B) {
-			s := open(b, b.TempDir())
-			var failed atomic.Int64
-			var wg sync.WaitGroup
-			b.ResetTimer()
-			begin := cpu(b)
-			for p := range c.producers {
-				wg.Go(func() {
-					tokens := make(chan struct{}, c.outstanding)
-					one := []telemetry.Reading{fourValues()}
-					for range b.N / c.producers {
-						tokens <- struct{}{}
-						one[0].Values[0].Number = float64(p)
-						s.Readings().AppendAsync(one, func(err error) {
-							if err != nil {
-								failed.Add(1)
-							}
-							<-tokens
-						})
-					}
-					for range c.outstanding {
-						tokens <- struct{}{}
-					}
-				})
-			}
-			wg.Wait()
-			b.StopTimer()
-			if failed.Load() > 0 {
-				b.Fatalf("%d refused", failed.Load())
-			}
-			b.ReportMetric(float64((cpu(b)-begin).Nanoseconds())/float64(b.N), "cpu-ns/record")
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
-			b.ReportMetric(float64(b.N)/float64(s.Readings().Last()), "records/frame")
+			benchmarkAppend(b, open(b, b.TempDir()), c.producers, c.outstanding)
 		})
 	}
+}
+
+// BenchmarkAppendInCluster is BenchmarkAppend with the log in servers of its own,
+// in this process but over TCP, each frame on the disks of all of them.
+func BenchmarkAppendInCluster(b *testing.B) {
+	log := 0
+	for _, servers := range []int{0, 1, 3} {
+		var cluster *natsCluster
+		if servers > 0 {
+			cluster = startCluster(b, fmt.Sprint("bench", servers), servers)
+		}
+		for _, c := range []struct{ producers, outstanding int }{{1, 1}, {16, 64}, {50, 20}} {
+			b.Run(fmt.Sprintf("servers=%d/producers=%d/outstanding=%d", servers, c.producers, c.outstanding), func(b *testing.B) {
+				s := open(b, b.TempDir(), func(o *Options) {
+					if cluster != nil {
+						o.Config = cluster.config(log)
+						o.Config.MaxBytes, o.Waiting = 1<<30, func(error) {}
+						log++
+					}
+				})
+				benchmarkAppend(b, s, c.producers, c.outstanding)
+			})
+		}
+	}
+}
+
+func benchmarkAppend(b *testing.B, s *Spool, producers, outstanding int) {
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	begin := cpu(b)
+	for p := range producers {
+		wg.Go(func() {
+			tokens := make(chan struct{}, outstanding)
+			one := []telemetry.Reading{fourValues()}
+			for range b.N / producers {
+				tokens <- struct{}{}
+				one[0].Values[0].Number = float64(p)
+				s.Readings().AppendAsync(one, func(err error) {
+					if err != nil {
+						failed.Add(1)
+					}
+					<-tokens
+				})
+			}
+			for range outstanding {
+				tokens <- struct{}{}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	if failed.Load() > 0 {
+		b.Fatalf("%d refused", failed.Load())
+	}
+	b.ReportMetric(float64((cpu(b)-begin).Nanoseconds())/float64(b.N), "cpu-ns/record")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(b.N)/float64(s.Readings().Last()), "records/frame")
 }
 
 // BenchmarkFollow reads a backlog, as lines and decoded.

@@ -52,7 +52,7 @@ func TestRefuse(t *testing.T) {
 
 func TestDropOldest(t *testing.T) {
 	s := open(t, t.TempDir(), func(o *Options) {
-		o.Config = Config{MaxBytes: 4 << 20, Full: DropOldest}
+		o.Config.MaxBytes, o.Config.Full = 4<<20, DropOldest
 		o.Followers = []string{"store"}
 	})
 	put(t, s, river("a", 1))

@@ -31,6 +31,12 @@ const secondMark = "~"
 // too, should the disk damage the newer one: a follower that wants to go on from
 // it must not give the frames since then free.
 func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) error {
+	if s.cluster != nil {
+		if err := s.saveShared(ctx, name, blob); err != nil {
+			return fmt.Errorf("save checkpoint %q of %d bytes: %w", name, len(blob), err)
+		}
+		return nil
+	}
 	objects, err := s.objects(ctx)
 	if err != nil {
 		return err
@@ -160,15 +166,15 @@ func (s *Spool) objects(ctx context.Context) (jetstream.ObjectStore, error) {
 func (s *Spool) sweepCheckpoints(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
+	if s.cluster != nil {
+		return s.sweepShared(ctx)
+	}
 	_, err := s.link.append.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 		Bucket: bucketObjects, Description: "haidang: checkpoints of followers",
 		MaxBytes: maxCheckpoints, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
 	})
 	if err != nil {
 		return fmt.Errorf("open the checkpoints: %w", err)
-	}
-	if s.config.URL != "" {
-		return nil // another machine may be saving one
 	}
 	whole := map[string]bool{}
 	names, err := s.subjects(ctx, "OBJ_"+bucketObjects, checkpointMeta)

@@ -38,6 +38,7 @@ type core struct {
 	clock    logClock
 	instance string // of message ids, in a cluster
 	sent     uint64 // message ids given
+	acked    uint64 // sequence of our newest frame, in a cluster
 
 	finished     chan settled
 	last         atomic.Uint64 // newest frame on disk
@@ -249,15 +250,6 @@ func (c *core) message(f *pending) *nats.Msg {
 	return m
 }
 
-// condition keeps a frame from being stored twice or out of order: embedded, by
-// the sequence it must get; in a cluster, where others append too, by its id.
-func (c *core) condition(f *pending) jetstream.PublishOpt {
-	if c.spool.config.URL != "" {
-		return jetstream.WithMsgID(f.id)
-	}
-	return jetstream.WithExpectLastSequence(f.seq - 1)
-}
-
 // Patience of write.
 const (
 	writePatience = 30 * time.Second
@@ -297,6 +289,9 @@ func (c *core) write(f *pending) error {
 			c.spool.room.kick()
 			return fmt.Errorf("append to the %s: %w: %s on disk", c.name, ErrFull, c.spool.bound(c))
 		}
+		if c.spool.deposed.Err() != nil {
+			give = time.Time{} // another gateway has the log: there is nothing to wait for
+		}
 		if err != errWrongSequence && !sleep(c.spool.life, pause) || time.Now().After(give) {
 			c.broken.Store(true)
 			c.metrics.refusedUnavailable.Add(float64(f.count))
@@ -321,8 +316,12 @@ func (c *core) try(f *pending, tries int) error {
 		}
 	}
 	defer context.AfterFunc(link.sound, cancel)()
+	if c.spool.cluster != nil {
+		return c.tryShared(ctx, link, f)
+	}
 	c.spool.writing.RLock()
-	ack, err := link.append.PublishMsg(ctx, c.message(f), c.condition(f))
+	// The sequence that it must get keeps it from being stored twice or out of order.
+	ack, err := link.append.PublishMsg(ctx, c.message(f), jetstream.WithExpectLastSequence(f.seq-1))
 	c.spool.writing.RUnlock()
 	if err == nil {
 		f.seq = ack.Sequence
@@ -341,6 +340,9 @@ func (c *core) align(f *pending) error {
 	ctx, cancel := context.WithTimeout(c.spool.life, askPatience)
 	defer cancel()
 	link := c.spool.current()
+	if c.spool.cluster != nil {
+		return c.alignShared(ctx, link, f)
+	}
 	stream, err := link.append.Stream(ctx, c.stream)
 	if err != nil {
 		return err
@@ -395,7 +397,7 @@ func isBroken(err error) bool {
 func (c *core) finish(f *pending, err error) {
 	if err == nil && f.count > 0 {
 		c.noteEnd(f)
-		c.last.Store(f.seq)
+		c.moveLast(f.seq)
 		c.lastReceived.Store(f.received.UnixNano())
 		c.full.Store(false)
 		c.metrics.frames.Inc()

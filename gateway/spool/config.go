@@ -1,8 +1,6 @@
 package spool
 
 import (
-	"net/url"
-	"strings"
 	"time"
 
 	"haidang/gateway/telemetry"
@@ -46,6 +44,14 @@ type Config struct {
 	// Replicas is how many servers of the cluster keep each frame: 1 to 5,
 	// default 3. It means nothing without URL.
 	Replicas int `yaml:"replicas"`
+	// Credentials is a file with the credentials for the cluster (JWT and seed).
+	Credentials string `yaml:"credentials"`
+	// User is whom the cluster knows, instead of Credentials.
+	User string `yaml:"user"`
+	// Password is that of User, such as ${NATS_PASSWORD}.
+	Password string `yaml:"password"`
+	// TLS is for a cluster that is spoken to over TLS.
+	TLS TLS `yaml:"tls"`
 }
 
 // Validate returns everything that is wrong with the configuration.
@@ -65,27 +71,16 @@ func (c Config) Validate() []telemetry.Fault {
 	if c.Replicas < 0 || c.Replicas > 5 {
 		faults = append(faults, telemetry.Faultf("replicas", "replicas %d is not in 1..5", c.Replicas))
 	}
-	if c.URL == "" {
-		return faults
-	}
-	for one := range strings.SplitSeq(c.URL, ",") {
-		u, err := url.Parse(strings.TrimSpace(one))
-		if err != nil || u.Host == "" {
-			faults = append(faults, telemetry.Faultf("url", "url %q is not like nats://host:4222", one))
-			continue
-		}
-		switch u.Scheme {
-		case "nats", "tls", "ws", "wss":
-		default:
-			faults = append(faults, telemetry.Faultf("url", "url %q: scheme %q is not one of nats, tls, ws, wss", one, u.Scheme))
-		}
-	}
-	return faults
+	return append(faults, c.validateAccess()...)
 }
 
 // withDefaults fills in what was left out; freeBytes is what the readings may
-// count on: the free disk and what they occupy already.
+// count on: the free disk and what they occupy already. Of a cluster it is not
+// known, and means nothing.
 func (c Config) withDefaults(freeBytes int64) Config {
+	if c.MaxBytes == 0 && c.URL != "" {
+		c.MaxBytes = defaultMaxBytes
+	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = max(min(defaultMaxBytes, telemetry.Size(freeBytes/2)), smallestMaxBytes)
 	}

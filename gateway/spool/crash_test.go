@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"haidang/gateway/telemetry"
@@ -247,43 +245,6 @@ func TestFailedWrite(t *testing.T) {
 	}
 	if found := levels(t, s); len(found) != 11 {
 		t.Errorf("%d records, want each of the 11 once", len(found))
-	}
-}
-
-// TestCluster runs the same calls against a server of its own.
-func TestCluster(t *testing.T) {
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go ns.Start()
-	defer ns.WaitForShutdown()
-	defer ns.Shutdown()
-	if !ns.ReadyForConnections(patience) {
-		t.Fatal("the server does not start")
-	}
-	config := func(o *Options) {
-		o.Dir = ""
-		o.Config = Config{URL: ns.ClientURL(), Replicas: 1}
-	}
-	s := open(t, "", config)
-	for i := range 100 {
-		s.Readings().AppendAsync([]telemetry.Reading{river("a", float64(i))}, nil)
-	}
-	put(t, s, river("a", 100))
-	c := collect(t, s, FollowOptions{Name: "store"})
-	until(t, "all came", func() bool { return len(c.got()) == 101 })
-	if err := s.SaveCheckpoint(soon(t), "rules", []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	c.stop(t)
-	shut(t, s)
-	s = open(t, "", config)
-	if s.Readings().Lag("store") != 0 {
-		t.Errorf("the position is %d of %d after a restart", s.Readings().Position("store"), s.Readings().Last())
-	}
-	if _, err := Open(t.Context(), Options{Config: Config{URL: "nats://127.0.0.1:1"}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
-		t.Errorf("a cluster that is not there: %v", err)
 	}
 }
 

@@ -28,8 +28,8 @@
 //
 // # What lies on the disk
 //
-// The logs are streams of NATS JetStream, embedded in this process (or of an
-// external cluster with Config.URL, and then nothing lies here):
+// The logs are streams of NATS JetStream, embedded in this process (or in a
+// cluster, see below):
 //
 //	<Dir>/lock                                  flock, the process id of the owner
 //	<Dir>/ends                                  where each log begins and ends, noted after each frame
@@ -79,4 +79,27 @@
 // larger than 32 MiB, else 4 MiB (nats-server 2.15, stream.go,
 // autoTuneFileStorageBlockSize). No setting reaches it; since only damaged records
 // go, it no longer matters to what is lost.
+//
+// # In a cluster
+//
+// With Config.URL the same streams are in a cluster of NATS servers, and
+// <Dir>/cluster.json remembers which (docs/cluster.md is for its operators). The
+// contract is the same; a frame is on disk when a majority of the replicas has it.
+// What the files of an embedded log are looked at for is the cluster's own matter:
+// nothing is repaired and no damage searched for, the free disk is not asked (the
+// bounds of the streams reserve it), syncing is a setting of the servers that
+// cannot be asked for, and Snapshot hands over nothing. Instead:
+//
+//   - Open compares each stream with what it must be and changes nothing but the
+//     bounds of those that it made; it compares the times at which they were made
+//     with those that the folder remembers, and after each loss of the connection
+//     again before anything is acknowledged.
+//   - A lease in the stream OWNERS keeps a second gateway out (see owner), as the
+//     lock of the folder does for an embedded log. Positions and checkpoints are
+//     written against their revision, warnings against the sequence they must get;
+//     readings and dead letters have message ids, so that a repeated frame is
+//     stored once.
+//   - What a cursor does not show is asked for from the stream's leader before it
+//     is told as gone (see refill).
+//   - A cluster that cannot be used is told to Options.Waiting, and waited for.
 package spool

@@ -73,7 +73,13 @@ func (l *Log[T]) Follow(ctx context.Context, o FollowOptions, accept func(contex
 	reader.Go(func() { l.core.read(ctx, from, raws) })
 	defer reader.Wait()
 	defer cancel()
-	return f.run(ctx, raws, accept)
+	if err := f.run(ctx, raws, accept); err != nil {
+		return err
+	}
+	if taken := context.Cause(l.core.spool.deposed); errors.Is(taken, ErrTaken) {
+		return fmt.Errorf("follow the %s: %w", l.core.name, taken)
+	}
+	return nil
 }
 
 func (o FollowOptions) label() string {
@@ -99,8 +105,8 @@ func (s *Spool) join(ctx context.Context, log, name string) (context.Context, co
 	}
 	s.followers.Add(1)
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.serving, cancel)
-	return ctx, func() { stop(); cancel() }, nil
+	stop, spare := context.AfterFunc(s.serving, cancel), context.AfterFunc(s.deposed, cancel)
+	return ctx, func() { stop(); spare(); cancel() }, nil
 }
 
 func (s *Spool) leave(log, name string) {

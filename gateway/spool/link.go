@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,9 +77,13 @@ func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
 		}
 		options = append(options, nats.InProcessServer(l.server), nats.NoReconnect())
 	} else {
-		options = append(options, nats.MaxReconnects(-1))
+		options = append(options, s.options.Config.access("haidang "+s.options.Gateway)...)
 	}
-	if l.writing, l.append, err = connect(address, options); err != nil {
+	watched := options
+	if s.cluster != nil {
+		watched = s.cluster.watched(slices.Clip(options))
+	}
+	if l.writing, l.append, err = connect(address, watched); err != nil {
 		return nil, err
 	}
 	if l.reading, l.follow, err = connect(address, options); err != nil {
@@ -91,6 +96,9 @@ func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
 // just what it asks for, so that now and then a status message overflows it:
 // read checks the sequence of each frame and needs no other sign of it.
 func (s *Spool) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if s.cluster != nil {
+		s.cluster.refused(err)
+	}
 	if !errors.Is(err, nats.ErrSlowConsumer) {
 		s.logger.Warn("the log's connection", "error", err)
 	}
@@ -99,12 +107,12 @@ func (s *Spool) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
 func connect(address string, options []nats.Option) (*nats.Conn, jetstream.JetStream, error) {
 	conn, err := nats.Connect(address, options...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to NATS %s: %w", address, err)
+		return nil, nil, fmt.Errorf("connect to NATS %s: %w", redact(address), err)
 	}
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(askPatience))
 	if err != nil {
 		conn.Close()
-		return nil, nil, fmt.Errorf("use JetStream of NATS %s: %w", address, err)
+		return nil, nil, fmt.Errorf("use JetStream of NATS %s: %w", redact(address), err)
 	}
 	return conn, js, nil
 }

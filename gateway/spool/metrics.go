@@ -20,6 +20,7 @@ type metrics struct {
 	retries, dropped, letters, lost *prometheus.CounterVec
 	rereads                         *prometheus.CounterVec
 	restarts, positionErrors, paced prometheus.Counter
+	reconnects, surrendered         prometheus.Counter
 
 	mu      sync.Mutex
 	reasons map[string]bool
@@ -61,6 +62,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rereads:        counter("reread_total", "Times that reading a log was interrupted and begun again.", "log"),
 		restarts:       with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_restarts_total", Help: "Restarts of the embedded log."}),
 		positionErrors: with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_position_errors_total", Help: "Times that positions could not be stored."}),
+		reconnects:     with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_reconnects_total", Help: "Times that the connection to the cluster was lost and found again."}),
+		surrendered:    with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_surrenders_total", Help: "Times that another gateway had taken over the log in the cluster."}),
 		paced:          with.NewCounter(prometheus.CounterOpts{Name: "haidang_spool_paced_seconds_total", Help: "Time that appending readings waited for the follower that they must not run away from."}),
 		reasons:        map[string]bool{},
 	}

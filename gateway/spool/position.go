@@ -44,10 +44,16 @@ func openPositions(ctx context.Context, s *Spool) (*positions, error) {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	p := &positions{spool: s, at: map[followerKey]*position{}, wake: make(chan struct{}, 1), progress: make(chan struct{}, 1)}
-	kv, err := s.link.append.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: bucketKV, Description: "haidang: positions of followers", History: 1,
-		MaxBytes: 16 << 20, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
-	})
+	var kv jetstream.KeyValue
+	var err error
+	if s.cluster == nil {
+		kv, err = s.link.append.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: bucketKV, Description: "haidang: positions of followers", History: 1,
+			MaxBytes: 16 << 20, Storage: jetstream.FileStorage, Replicas: s.config.Replicas,
+		})
+	} else {
+		kv, err = s.link.append.KeyValue(ctx, bucketKV) // agreed on
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the positions of the followers: %w", err)
 	}
@@ -299,12 +305,13 @@ func (p *positions) store(ctx context.Context) error {
 	defer p.spool.writing.RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	kv, err := p.spool.current().append.KeyValue(ctx, bucketKV)
+	link := p.spool.current()
+	kv, err := link.append.KeyValue(ctx, bucketKV)
 	if err != nil {
 		return fmt.Errorf("open the positions of the followers: %w", err)
 	}
 	for key, at := range moved {
-		if _, err := kv.PutString(ctx, key.log+"."+encodeKey(key.name), strconv.FormatUint(at.seq, 10)); err != nil {
+		if err := p.spool.putPosition(ctx, link, kv, key.log+"."+encodeKey(key.name), strconv.FormatUint(at.seq, 10)); err != nil {
 			return fmt.Errorf("store the position of %s: %w", key.name, err)
 		}
 		p.mu.Lock()

@@ -69,12 +69,9 @@ func (c *core) readThrough(ctx context.Context, link *link, from uint64, to chan
 	}
 	if cursor.CachedInfo().NumPending == 0 && from <= end {
 		defer c.drop(link, cursor)
-		return c.tellGone(ctx, from, end, to)
+		return c.endGone(ctx, link, from, end, to)
 	}
-	it, err := cursor.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(aheadFrames, aheadBytes),
-		jetstream.PullHeartbeat(heartbeat),
-		jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	it, err := cursor.Messages(c.pulls()...)
 	if err != nil {
 		return from, fmt.Errorf("read the %s from %d: %w", c.name, from, err)
 	}
@@ -96,13 +93,19 @@ func (c *core) readThrough(ctx context.Context, link *link, from uint64, to chan
 		if r.frameHead, r.err = parseHead(m.Headers()); r.err != nil {
 			r.received = meta.Timestamp
 		}
+		if c.spool.cluster != nil && r.seq > from {
+			if from, err = c.refill(ctx, link, from, r.seq, to); err != nil {
+				return from, err
+			}
+		}
+		c.saw(&r)
 		parked, err := hand(ctx, r, to)
 		if err != nil {
 			return from, err
 		}
 		from = r.seq + 1
 		if meta.NumPending == 0 && from <= end {
-			return c.tellGone(ctx, from, end, to)
+			return c.endGone(ctx, link, from, end, to)
 		}
 		if parked {
 			return from, nil // JetStream may have forgotten the cursor meanwhile
@@ -136,6 +139,9 @@ func hand(ctx context.Context, r raw, to chan<- raw) (parked bool, err error) {
 func (c *core) cursor(ctx context.Context, link *link, from uint64) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
+	if err := c.spool.sameLog(ctx, link, c.stream); err != nil {
+		return nil, fmt.Errorf("open a cursor on the %s at %d: %w", c.name, from, err)
+	}
 	cursor, err := link.follow.CreateConsumer(ctx, c.stream, jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       from,

@@ -131,6 +131,9 @@ func (r *room) empty(ctx context.Context, now bool) error {
 			return fmt.Errorf("look at the log of %s: %w", c.name, err)
 		}
 		state := stream.CachedInfo().State
+		if err := r.spool.trust(ctx, r.spool.current()); err != nil {
+			return fmt.Errorf("look at the log of %s: %w", c.name, err)
+		}
 		if c == r.spool.readings.core && state.LastSeq > 0 {
 			upTo := min(r.spool.positions.slowest(), state.LastSeq-1)
 			if upTo >= state.FirstSeq && upTo > r.upTo {

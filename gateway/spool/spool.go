@@ -28,8 +28,8 @@ var ErrClosed = errors.New("the spool is closed")
 
 // Options are what Open needs.
 type Options struct {
-	// Dir is the folder of the embedded log; it is made when it is missing.
-	// Unused with Config.URL.
+	// Dir is the folder of the embedded log; it is made when it is missing. With
+	// Config.URL it only remembers which cluster the log is in.
 	Dir    string
 	Config Config
 	// Used says that there was a log before: if Dir has none, it was lost.
@@ -39,13 +39,20 @@ type Options struct {
 	Scratch bool
 	// Now is the clock of log time. Default time.Now.
 	Now func() time.Time
+	// Gateway is who has the log, for those who find it taken in a cluster.
+	Gateway string
+	// Waiting makes Open wait until the log in a cluster can be used, however long
+	// that takes, and is told why it cannot, at each change of the reason. When it
+	// is nil, Open returns the reason.
+	Waiting func(reason error)
 	// Followers are the names that may follow the readings. What all of them
 	// have accepted is emptied; stored positions of other names are forgotten.
 	// When it is nil, nothing is emptied before its age and nothing forgotten.
 	Followers []string
 	// Paced is the follower of the readings that they do not run away from: while
 	// it is more than 0.15 s behind, each frame waits up to 50 ms for it. "" for none.
-	Paced string
+	Paced     string
+	leaseLife time.Duration // in a cluster, for tests; 0: leaseLife
 	// Registerer takes the metrics; Close takes them back. May be nil.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should look at. Default slog.Default.
@@ -71,6 +78,9 @@ type Spool struct {
 	linkMu   sync.Mutex
 	link     *link // the connection to JetStream; replaced when it is restarted
 	healedAt time.Time
+	cluster  *cluster // nil when the log is embedded
+	deposed  context.Context
+	taken    context.CancelCauseFunc // ends deposed: another gateway has the log
 
 	readings  *Log[telemetry.Reading]
 	warnings  *Log[telemetry.Transition]
@@ -107,6 +117,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	s := &Spool{options: o, config: o.Config, logger: o.Logger, idle: make(chan struct{}), following: map[followerKey]bool{}, saveTo: map[string]string{}}
 	s.serving, s.stop = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
+	s.deposed, s.taken = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
 			s.release()
@@ -116,9 +127,9 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 		if _, err := os.Stat(o.Dir); o.Used && errors.Is(err, fs.ErrNotExist) {
 			s.damage = append(s.damage, damage{what: o.Dir})
 		}
-		if s.lock, err = lockFolder(o.Dir); err != nil {
-			return nil, err
-		}
+	}
+	if s.lock, err = lockFolder(o.Dir); err != nil {
+		return nil, err
 	}
 	s.metrics = newMetrics(o.Registerer)
 	if o.Config.URL == "" {
@@ -129,17 +140,11 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 			return nil, err
 		}
 		s.ends.begin()
+		if s.link, err = s.openLink(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if s.link, err = s.openLink(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.openLogs(ctx); err != nil {
-		return nil, err
-	}
-	if s.positions, err = openPositions(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := s.sweepCheckpoints(ctx); err != nil {
+	if err := s.attach(ctx); err != nil {
 		return nil, err
 	}
 	s.metrics.observe(s)
@@ -152,6 +157,17 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	s.upkeep.Go(s.room.watch)
 	s.tellDamage()
 	return s, nil
+}
+
+// openParts opens what lies behind the connection.
+func (s *Spool) openParts(ctx context.Context) (err error) {
+	if err := s.openLogs(ctx); err != nil {
+		return err
+	}
+	if s.positions, err = openPositions(ctx, s); err != nil {
+		return err
+	}
+	return s.sweepCheckpoints(ctx)
 }
 
 func (s *Spool) openLogs(ctx context.Context) error {
@@ -203,6 +219,9 @@ func (s *Spool) Health() error {
 	case c.broken.Load():
 		return ErrUnavailable
 	}
+	if s.cluster != nil {
+		return s.cluster.health()
+	}
 	return nil
 }
 
@@ -240,6 +259,10 @@ const closePatience = 15 * time.Second
 func (s *Spool) release() error {
 	s.stop()
 	s.end()
+	s.taken(nil)
+	if s.cluster != nil {
+		s.cluster.owner.end()
+	}
 	s.linkMu.Lock()
 	if s.link != nil {
 		s.link.close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,9 @@ const patience = 30 * time.Second
 func open(t testing.TB, dir string, change ...func(*Options)) *Spool {
 	t.Helper()
 	o := Options{Dir: dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	if os.Getenv(overCluster) != "" {
+		o.Config = inCluster(t, dir)
+	}
 	for _, f := range change {
 		f(&o)
 	}

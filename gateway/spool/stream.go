@@ -75,17 +75,20 @@ func (c *logClock) given(t time.Time) time.Time {
 
 // streamConfig says how JetStream keeps the log.
 func (c *core) streamConfig() jetstream.StreamConfig {
-	config := c.spool.config
+	return streamConfig(c.spool.config, c.name, c.stream)
+}
+
+func streamConfig(config Config, name, stream string) jetstream.StreamConfig {
 	s := jetstream.StreamConfig{
-		Name:        c.stream,
-		Description: "haidang: " + c.name,
-		Subjects:    []string{c.name + ".*"},
+		Name:        stream,
+		Description: "haidang: " + name,
+		Subjects:    []string{name + ".*"},
 		Storage:     jetstream.FileStorage,
 		Replicas:    config.Replicas,
 		MaxMsgSize:  serverMaxPayload,
 		Discard:     jetstream.DiscardOld,
 	}
-	switch c.stream {
+	switch stream {
 	case streamReadings:
 		s.MaxBytes, s.MaxAge = int64(config.MaxBytes), config.MaxAge.Std()
 		if config.Full == Refuse {
@@ -119,7 +122,13 @@ func (c *core) noteState(state jetstream.StreamState) {
 func (c *core) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
-	stream, err := c.spool.link.append.CreateOrUpdateStream(ctx, c.streamConfig())
+	var stream jetstream.Stream
+	var err error
+	if c.spool.cluster == nil {
+		stream, err = c.spool.link.append.CreateOrUpdateStream(ctx, c.streamConfig())
+	} else {
+		stream, err = c.spool.link.append.Stream(ctx, c.stream) // agreed on
+	}
 	if err != nil {
 		return fmt.Errorf("open the log of %s: %w", c.name, err)
 	}
