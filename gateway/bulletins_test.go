@@ -21,6 +21,7 @@ import (
 // check. The flood of October 2025, from its levels on, gives the chain that was to
 // be sent.
 func TestBulletinsOfTheScenarios(t *testing.T) {
+	t.Parallel()
 	files, err := scenarioFiles([]string{filepath.Join("..", "rules", "packs")})
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ func (g *gatewayProcess) letters(query string) []letterState {
 // TestDeadLetters: what was refused is found, looked at, taken in again once it
 // can be used, and once only.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	kinds := "kinds: kinds.yaml\nstrict: true\n"
 	g := prepare(t, kinds)
 	g.write("kinds.yaml", "kinds: []\n")

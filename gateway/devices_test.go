@@ -70,6 +70,7 @@ devices:
 // TestDevices is a day of an operator with a running gateway: states and facts
 // by command, over a kill, and the table.
 func TestDevices(t *testing.T) {
+	t.Parallel()
 	g := prepare(t, "devices: devices.yaml\n")
 	g.write("devices.yaml", stationDevices)
 	g.start()

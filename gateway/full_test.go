@@ -245,6 +245,7 @@ func TestBeginWaits(t *testing.T) {
 // TestReplayFasterThanSmallLog: the bound of the gateway's own log is not that
 // of a replay, which goes through more than it as fast as it can.
 func TestReplayFasterThanSmallLog(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var lines strings.Builder
 	const n = 400

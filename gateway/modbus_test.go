@@ -84,6 +84,7 @@ func (i *instrument) connections() int {
 // TestModbusByHand reads and writes through a gateway that polls the same line,
 // then with none, and refuses what the configuration does not allow.
 func TestModbusByHand(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a process")
 	}

@@ -47,6 +47,7 @@ func summaryOf(text, key string) string {
 // TestReplayFlood replays a made flood: a sine from 0.5 to 4 m over four days,
 // hour by hour, with rows that are no data among them.
 func TestReplayFlood(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var csv strings.Builder
 	csv.WriteString("when;stage;rain\n")
@@ -240,6 +241,7 @@ func TestReplayKeeps(t *testing.T) {
 // TestDemo runs the demo faster than life until its flood has passed, stops it
 // and starts it again on the same folder.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	g := demoOn(t, dir)
 	for _, severity := range []string{"MODERATE  raised   Kim Long", "SEVERE    rises    Kim Long", "EXTREME   rises    Kim Long", "cleared  Kim Long", "raised   TTH 99912"} {

@@ -78,6 +78,7 @@ const floodFile = "file?name=rules/flood.yaml"
 // TestRuleBook is what an author does on the page, by its API, over a kill of the
 // gateway and changes of the configuration's files.
 func TestRuleBook(t *testing.T) {
+	t.Parallel()
 	g := prepare(t, "devices: devices.yaml\nrules: [rules/*.yaml]\n")
 	g.write("devices.yaml", stationDevices)
 	g.write("rules/flood.yaml", bookRules)

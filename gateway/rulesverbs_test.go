@@ -41,6 +41,7 @@ func wants(t *testing.T, what, got string, parts ...string) {
 
 // TestScenariosOfThePacks plays every scenario of the shipped packs.
 func TestScenariosOfThePacks(t *testing.T) {
+	t.Parallel()
 	code, stdout, stderr := command(t, "rules", "test", filepath.Join("..", "rules", "packs"))
 	if code != exitWell {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
@@ -263,6 +264,7 @@ func floodLines() string {
 // TestRulesBacktest tries rules on the same flood in a file, in a running
 // gateway's InfluxDB, and in its data folder once it has stopped.
 func TestRulesBacktest(t *testing.T) {
+	t.Parallel()
 	g := prepare(t, "devices: devices.yaml\nrules: [rules.yaml]\n")
 	g.write("devices.yaml", riverDevice)
 	g.write("rules.yaml", floodRule)

@@ -81,6 +81,7 @@ func (g *gatewayProcess) link(device string) (up, ok bool) {
 // API; when its adapter is unplugged the links go down, and come up again within
 // about a second after it is plugged in.
 func TestSerialInstrument(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a process")
 	}
