@@ -24,14 +24,14 @@ var suite = [][]string{
 }
 
 // TestSuiteOverCluster runs the suite again with the logs in a server of its own;
-// with HAIDANG_FAULTS in a cluster of three, each frame on all of them.
+// with HAIDANG_CLUSTER in a cluster of three, each frame on all of them.
 func TestSuiteOverCluster(t *testing.T) {
 	if os.Getenv(overCluster) != "" {
 		t.Skip("this is the run in the cluster")
 	}
 	t.Parallel()
 	size := 1
-	if os.Getenv("HAIDANG_FAULTS") != "" {
+	if os.Getenv("HAIDANG_CLUSTER") != "" {
 		size = 3
 	}
 	c := startCluster(t, "suite", size)

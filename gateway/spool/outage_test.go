@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,9 +20,19 @@ import (
 	"haidang/gateway/telemetry"
 )
 
+// slow is for tests that wait for elections of a cluster of three: `make cluster`
+// runs them, and .ci/run does.
+func slow(t *testing.T) {
+	t.Helper()
+	if os.Getenv("HAIDANG_CLUSTER") == "" {
+		t.Skip("servers of a cluster that come and go: make cluster")
+	}
+}
+
 // TestWaits: Open waits for a cluster without quorum, tells why once, and goes on
 // by itself.
 func TestWaits(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	c := startCluster(t, "waits", 3)
 	c.end(0)
@@ -130,6 +141,7 @@ func reconcile(t *testing.T, s *Spool, sent []int, again bool) {
 // TestNodesDie ends one server after the other, under load: nothing acknowledged is
 // lost, doubled or out of order, for a follower as well.
 func TestNodesDie(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	c := startCluster(t, "nodes", 3)
 	s := open(t, t.TempDir(), at(c.config(0)))
@@ -171,6 +183,7 @@ func grows(t *testing.T, s *Spool, n uint64) {
 // TestQuorumLost: without a majority nothing is acknowledged and the health tells;
 // when it is back, everything is there.
 func TestQuorumLost(t *testing.T) {
+	slow(t)
 	t.Parallel()
 	c := startCluster(t, "quorum", 3)
 	s := open(t, t.TempDir(), at(c.config(0)))

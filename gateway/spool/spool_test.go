@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds what a test waits for.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // open opens a spool on dir and closes it with the test.
 func open(t testing.TB, dir string, change ...func(*Options)) *Spool {
