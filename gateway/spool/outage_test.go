@@ -21,7 +21,7 @@ import (
 )
 
 // slow is for tests that wait for elections of a cluster of three: `make cluster`
-// runs them, and .ci/run does.
+// runs them.
 func slow(t *testing.T) {
 	t.Helper()
 	if os.Getenv("HAIDANG_CLUSTER") == "" {

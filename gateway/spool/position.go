@@ -36,6 +36,8 @@ type positions struct {
 	at   map[followerKey]*position
 	wake chan struct{} // capacity 1
 
+	storing sync.Mutex
+
 	progress chan struct{}    // capacity 1: a follower has accepted something
 	second   *secondPositions // nil in a cluster
 }
@@ -292,6 +294,8 @@ func (p *positions) again() {
 
 // store writes what has moved since it was written.
 func (p *positions) store(ctx context.Context) error {
+	p.storing.Lock() // in a cluster each is written against what the last one wrote
+	defer p.storing.Unlock()
 	moved := p.all()
 	for key, at := range moved {
 		if at.stored == at.seq {
