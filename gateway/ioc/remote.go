@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"sync"
@@ -74,7 +75,8 @@ type Remote struct {
 	retainer
 
 	connecting sync.Mutex
-	conn       paho.Client // nil: not connected
+	conn       paho.Client   // nil: not connected
+	lost       chan struct{} // closed when the broker ends conn: what waits on it gets no answer
 }
 
 // NewRemote makes a recipient of a valid configuration. client is the client id
@@ -102,10 +104,10 @@ func (r *Remote) Deliver(ctx context.Context, w telemetry.Warning) error {
 	}
 	attempt, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	client, err := r.connected(attempt)
+	client, lost, err := r.connected(attempt)
 	if err == nil {
 		err = r.publish(&w, topicOf(r.cfg.Topic, &w), payload, func(topic string, payload []byte, retain bool) error {
-			return wait(attempt, client.Publish(topic, qosWarning, retain, payload))
+			return wait(attempt, client.Publish(topic, qosWarning, retain, payload), lost)
 		})
 		if err != nil {
 			r.drop(client)
@@ -133,31 +135,33 @@ func (r *Remote) failure(attempt context.Context, err error) error {
 }
 
 // connected returns a client with a connection, or makes one.
-func (r *Remote) connected(ctx context.Context) (paho.Client, error) {
+func (r *Remote) connected(ctx context.Context) (client paho.Client, lost <-chan struct{}, err error) {
 	r.connecting.Lock()
 	defer r.connecting.Unlock()
 	if r.conn != nil && r.conn.IsConnectionOpen() {
-		return r.conn, nil
+		return r.conn, r.lost, nil
 	}
 	u, err := url.Parse(r.cfg.URL)
 	if err != nil {
-		return nil, errors.New("the url cannot be read")
+		return nil, nil, errors.New("the url cannot be read")
 	}
 	secure, err := r.cfg.tls(u.Hostname())
 	if err != nil {
-		return nil, &Failure{Reason: reasonTLS, Detail: err.Error()}
+		return nil, nil, &Failure{Reason: reasonTLS, Detail: err.Error()}
 	}
 	o := paho.NewClientOptions().AddBroker(broker(u)).SetClientID(r.client).SetUsername(r.cfg.User).SetPassword(r.cfg.Password).
 		SetTLSConfig(secure).SetConnectTimeout(r.timeout).SetWriteTimeout(r.timeout).SetCleanSession(true).
 		// The sender tries again: nothing is kept here that the log has.
 		SetAutoReconnect(false).SetConnectRetry(false).SetKeepAlive(30 * time.Second)
-	client := paho.NewClient(o)
-	if err := wait(ctx, client.Connect()); err != nil {
+	ended := make(chan struct{})
+	o.SetConnectionLostHandler(func(paho.Client, error) { close(ended) })
+	client = paho.NewClient(o)
+	if err := wait(ctx, client.Connect(), nil); err != nil {
 		client.Disconnect(0)
-		return nil, err
+		return nil, nil, err
 	}
-	r.conn = client
-	return client, nil
+	r.conn, r.lost = client, ended
+	return client, ended, nil
 }
 
 // broker writes an address as the client library wants it, with its port.
@@ -205,10 +209,12 @@ func (r *Remote) Close() {
 	}
 }
 
-func wait(ctx context.Context, token paho.Token) error {
+func wait(ctx context.Context, token paho.Token, lost <-chan struct{}) error {
 	select {
 	case <-token.Done():
 		return token.Error()
+	case <-lost:
+		return fmt.Errorf("the broker ended the connection: %w", io.EOF)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,36 +75,42 @@ func TestRemoteBroker(t *testing.T) {
 		client.Publish("hue/end", 1, false, "end").Wait()
 		for p := range got {
 			if p == "end" {
-				return payloads
+				// The broker acknowledges before it hands a message to its subscribers:
+				// who subscribes in between gets it as retained and as new.
+				return slices.Compact(payloads)
 			}
-			payloads = append(payloads, p)
+			if p != "" { // that is the end of a retained message, as new
+				payloads = append(payloads, p)
+			}
 		}
 		return nil
 	}
-	w := warning("a", 1, telemetry.Severe)
-	if err := r.Deliver(t.Context(), w); err != nil {
-		t.Fatal(err)
+	deliver := func(w telemetry.Warning) {
+		t.Helper()
+		if err := r.Deliver(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
 	}
+	w := warning("a", 1, telemetry.Severe)
+	deliver(w)
 	var back telemetry.Warning
 	if list := held(); len(list) != 1 || json.Unmarshal([]byte(list[0]), &back) != nil || back.Key() != w.Key() {
 		t.Errorf("retained %q", list)
 	}
 	stop()
 	w.N = 2
-	if f := failureOf(t, r.Deliver(t.Context(), w)); f.Reason != reasonRefused && f.Reason != reasonConnection {
+	// A message that is handed to the client while it takes note of the end waits
+	// for its time to run out.
+	if f := failureOf(t, r.Deliver(t.Context(), w)); f.Reason != reasonRefused && f.Reason != reasonConnection && f.Reason != reasonTimeout {
 		t.Errorf("%+v", f)
 	}
 	defer brokerOn(t, address)()
-	if err := r.Deliver(t.Context(), w); err != nil {
-		t.Fatal(err)
-	}
+	deliver(w)
 	if list := held(); len(list) != 1 {
 		t.Errorf("retained %q", list)
 	}
 	w.N, w.State = 3, telemetry.Cleared
-	if err := r.Deliver(t.Context(), w); err != nil {
-		t.Fatal(err)
-	}
+	deliver(w)
 	if list := held(); len(list) != 0 {
 		t.Errorf("retained %q after it is over", list)
 	}
