@@ -111,17 +111,7 @@ func checkBlock(t *testing.T, block string, more map[string]string) {
 func TestDocumentedCommands(t *testing.T) {
 	seen := 0
 	for _, page := range pages(t) {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := blocks(string(text), "")
-		for at, block := range blocks(string(text), "sh") {
-			for i, line := range strings.Split(block, "\n") {
-				all[at+i] = line
-			}
-		}
-		for at, line := range all {
+		for at, line := range shown(t, page) {
 			_, line, ok := strings.Cut(" "+line, "haidang ")
 			if !ok {
 				continue
@@ -136,6 +126,23 @@ func TestDocumentedCommands(t *testing.T) {
 	if seen < 10 {
 		t.Errorf("only %d commands were found", seen)
 	}
+}
+
+// shown are the lines of a page that show commands, by their number: those of
+// indented blocks, and of fenced ones marked sh.
+func shown(t *testing.T, page string) map[int]string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := blocks(string(text), "")
+	for at, block := range blocks(string(text), "sh") {
+		for i, line := range strings.Split(block, "\n") {
+			all[at+i] = line
+		}
+	}
+	return all
 }
 
 // words splits a command line at spaces outside quotes, up to a comment, pipe or

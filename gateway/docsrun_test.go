@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,16 +37,7 @@ func TestDocumentedCommandsRun(t *testing.T) {
 		"kim-long-flood-level-3f9a", g.warnings("")[0].ID, "NAME", "kim-long", "my-station", "kim-long")
 	ran := 0
 	for _, page := range pages(t) {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := blocks(string(text), "")
-		for at, block := range blocks(string(text), "sh") {
-			for i, line := range strings.Split(block, "\n") {
-				all[at+i] = line
-			}
-		}
+		all := shown(t, page)
 		for _, at := range slices.Sorted(maps.Keys(all)) {
 			_, line, ok := strings.Cut(" "+all[at], " haidang ")
 			if !ok || strings.Contains(all[at], "docker") || strings.Contains(all[at], "systemctl") {

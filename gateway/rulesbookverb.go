@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -229,44 +227,13 @@ haidang rules revert --to configuration --file rules/flood.yaml --why "taken ove
 			}
 			body := map[string]any{"to": n, "file": file, "by": sign.who(), "why": sign.why}
 			var done toldVersion
-			if err := at.askSeen(ctx, now.Version, "/api/v1/rules/revert", body, &done); err != nil {
+			if err := at.askSeen(ctx, strconv.Itoa(now.Version), http.MethodPost, "/api/v1/rules/revert", nil, body, &done); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(env.stdout, "version %d is in force: %s\n", done.Version, strings.Join(done.Files, ", "))
 			return err
 		},
 	}
-}
-
-// askSeen sends a change to the running gateway that is only made when the rules
-// are still those of the version that was seen.
-func (r *runningGateway) askSeen(ctx context.Context, seen int, path string, body, into any) error {
-	data, err := r.folder()
-	if err != nil {
-		return err
-	}
-	client, base, err := instanceClient(data)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	text, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("write the request: %w", err)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+path, bytes.NewReader(text))
-	if err != nil {
-		return fmt.Errorf("ask the gateway for %s: %w", path, err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("If-Match", strconv.Quote(strconv.Itoa(seen)))
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("ask the gateway for %s: %w", path, err)
-	}
-	defer response.Body.Close()
-	return readAnswer(path, response, into)
 }
 
 // tellEdits says what the page has changed of the configuration's rule files, and

@@ -175,6 +175,12 @@ func (r *runningGateway) folder() (string, error) {
 // ask sends a request to the running gateway: body (nil: none) as JSON, the
 // answer into into (nil: it is not looked at).
 func (r *runningGateway) ask(ctx context.Context, method, path string, query url.Values, body, into any) error {
+	return r.askSeen(ctx, "", method, path, query, body, into)
+}
+
+// askSeen is ask for a change that is made only while what it changes is still
+// of the version that was seen (If-Match); "" is any.
+func (r *runningGateway) askSeen(ctx context.Context, seen, method, path string, query url.Values, body, into any) error {
 	data, err := r.folder()
 	if err != nil {
 		return err
@@ -202,6 +208,9 @@ func (r *runningGateway) ask(ctx context.Context, method, path string, query url
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if seen != "" {
+		request.Header.Set("If-Match", strconv.Quote(seen))
 	}
 	response, err := client.Do(request)
 	if err != nil {

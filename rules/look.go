@@ -166,7 +166,8 @@ func (l *Look) name(f *frame, p *program) {
 	}
 }
 
-// value returns what an operand stands for now.
+// value returns what an operand gives in this frame; not ok while something that
+// it needs was never read, or is too old.
 func (o *operand) value(f *frame) (v LookValue, ok bool) {
 	v.Name = o.label
 	for _, i := range append([]int{o.cell}, o.needs...) {
