@@ -105,11 +105,11 @@ func TestOverload(t *testing.T) {
 	begin := time.Now()
 	ended := make(chan struct{})
 	go func() { flooding.Wait(); close(ended) }()
-	behind := tr.lagUntil(ended)
-	r.remark = fmt.Sprintf("%d QoS 1/s acknowledged, %d QoS 0/s taken, peak %d MiB, rules at most %.1f s behind, warnings: %s",
-		acked.Load()/int64(seconds), written0.Load()/int64(seconds), tr.peakMiB(t), behind, tr.throughFlood(t, begin))
-	if peak := tr.peakMiB(t); peak > 400 {
-		t.Errorf("%d MiB of memory at the peak, want at most 400 with GOMEMLIMIT=200MiB", peak)
+	behind, own := tr.watchFlood(t, ended)
+	r.remark = fmt.Sprintf("%d QoS 1/s acknowledged, %d QoS 0/s taken, peak %d MiB of its own (%d with InfluxDB's mapped files), rules at most %.1f s behind, warnings: %s",
+		acked.Load()/int64(seconds), written0.Load()/int64(seconds), own, tr.peakMiB(t), behind, tr.throughFlood(t, begin))
+	if own > 400 {
+		t.Errorf("%d MiB of memory at the peak, want at most 400 with GOMEMLIMIT=200MiB", own)
 	}
 	begin = time.Now()
 	tr.unload()
@@ -131,16 +131,21 @@ func TestOverload(t *testing.T) {
 	tr.reconcile(r)
 }
 
-// lagUntil returns by how much the rules were behind the log at most, in seconds.
-func (g *box) lagUntil(ended <-chan struct{}) (most float64) {
+// watchFlood returns by how much the rules were behind the log at most, in seconds,
+// and the most memory that was the process' own. What the kernel keeps of mapped
+// files for it is no part of that: it goes when others need the memory, and grows
+// with what is stored (ten minutes of flood are a gigabyte).
+func (g *box) watchFlood(t *testing.T, ended <-chan struct{}) (behind float64, ownMiB int) {
+	t.Helper()
 	for {
 		select {
 		case <-ended:
-			return most
-		case <-time.After(500 * time.Millisecond):
+			return behind, ownMiB
+		case <-time.After(200 * time.Millisecond):
 		}
 		lag, _ := g.metric("haidang_spool_follower_lag_seconds", `log="readings"`, `follower="rules"`)
-		most = max(most, lag)
+		behind = max(behind, lag)
+		ownMiB = max(ownMiB, statusMiB(t, g.cmd.Process.Pid, "RssAnon"))
 	}
 }
 
