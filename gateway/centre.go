@@ -74,7 +74,8 @@ func (c *centre) observe(f func(telemetry.Warning)) {
 }
 
 // Step writes the steps of the engine. Steps that the log has already, as
-// after a crash, are passed over.
+// after a crash, are passed over. After a *telemetry.Rejection all are written but
+// those that it is about.
 func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 	if len(steps) == 0 {
 		return nil
@@ -85,12 +86,15 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 		return err
 	}
 	var batch []telemetry.Transition
+	var unwritable error
 	for _, s := range steps {
 		// The next step of a warning depends on the one before it.
 		if slices.ContainsFunc(batch, func(t telemetry.Transition) bool { return t.ID == s.ID }) {
-			if err := c.write(ctx, batch); err != nil {
+			lost, err := c.writeRest(ctx, batch)
+			if err != nil {
 				return err
 			}
+			unwritable = errors.Join(unwritable, lost)
 			batch = batch[:0]
 		}
 		c.mu.Lock()
@@ -103,7 +107,30 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 			batch = append(batch, next)
 		}
 	}
-	return c.write(ctx, batch)
+	lost, err := c.writeRest(ctx, batch)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unwritable, lost)
+}
+
+// writeRest writes a batch without the transitions that no frame of the log holds:
+// those are lost, and lost says which, but not the others with them.
+func (c *centre) writeRest(ctx context.Context, batch []telemetry.Transition) (lost, err error) {
+	var unwritable *telemetry.Rejection
+	if err = c.write(ctx, batch); !errors.As(err, &unwritable) {
+		return nil, err
+	}
+	for i := range batch {
+		err := c.write(ctx, batch[i:i+1])
+		switch {
+		case errors.As(err, &unwritable):
+			lost = errors.Join(lost, err)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return lost, nil
 }
 
 // address puts down to whom a transition of the engine goes. It is called with mu

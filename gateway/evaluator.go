@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,8 +22,24 @@ import (
 // frames since then are evaluated again, and the steps they give are known.
 const checkpointEvery = 10 * time.Second
 
-// checkpointHead is the position before the engine's state: 8 bytes, big-endian.
-const checkpointHead = 8
+// checkpointFrames is after how many frames it is kept earlier: a box that loses
+// its power every few seconds must come further in each of its lives, or it would
+// never be done with what it has missed.
+const checkpointFrames = 5000
+
+// A checkpoint is the position, 8 bytes, big-endian, and the engine's state. While
+// the engine learns, the first bit of the position is set, and before the state
+// there is what is learned: its length, 4 bytes, and JSON.
+const (
+	checkpointHead = 8
+	learningBit    = 1 << 63
+)
+
+// learning is what a checkpoint has of an engine that learns.
+type learning struct {
+	Until uint64          `json:"until"`
+	Held  map[string]bool `json:"held"`
+}
 
 // An evaluator feeds the engine from the log and its steps to the centre. The
 // engine's position in the log lives inside its checkpoint.
@@ -32,6 +49,7 @@ type evaluator struct {
 	engine *rules.Engine
 	logger *slog.Logger
 	every  time.Duration // between checkpoints
+	far    uint64        // frames after which one is kept earlier
 
 	mu       sync.Mutex // guards the engine between a frame and a checkpoint
 	position uint64     // last frame that was evaluated and whose steps are written
@@ -51,13 +69,12 @@ type evaluator struct {
 // openEvaluator restores the engine from its checkpoint. Without one, or with
 // one that cannot be read, it begins at the start of the log.
 func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
-	e := &evaluator{spool: s, centre: c, logger: logger, every: checkpointEvery}
+	e := &evaluator{spool: s, centre: c, logger: logger, every: checkpointEvery, far: checkpointFrames}
 	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
 	last := s.Readings().Last()
 	blob, err := s.LoadCheckpoint(ctx, followRules)
-	if err == nil && len(blob) >= checkpointHead {
-		if err = e.engine.Restore(blob[checkpointHead:]); err == nil {
-			e.position = binary.BigEndian.Uint64(blob)
+	if err == nil && len(blob) > 0 {
+		if err = e.restore(blob); err == nil {
 			if e.position > last { // the end of the log was lost: its numbers are given again
 				logger.Error("the log ends before the rules' position", "position", e.position, "last", last)
 				e.position = last
@@ -75,6 +92,53 @@ func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheu
 	}
 	e.relearn, e.held = last, map[string]bool{}
 	return e, nil
+}
+
+// restore reads a checkpoint; one that cannot be read changes nothing.
+func (e *evaluator) restore(blob []byte) error {
+	cut := fmt.Errorf("it has %d bytes and is cut short", len(blob))
+	if len(blob) < checkpointHead {
+		return cut
+	}
+	position, state := binary.BigEndian.Uint64(blob), blob[checkpointHead:]
+	var l learning
+	if position&learningBit != 0 {
+		if len(state) < 4 || uint64(len(state)-4) < uint64(binary.BigEndian.Uint32(state)) {
+			return cut
+		}
+		n := 4 + binary.BigEndian.Uint32(state)
+		if err := json.Unmarshal(state[4:n], &l); err != nil {
+			return err
+		}
+		state = state[n:]
+		if l.Held == nil {
+			l.Held = map[string]bool{}
+		}
+	}
+	if err := e.engine.Restore(state); err != nil {
+		return err
+	}
+	e.position = position &^ learningBit
+	e.relearn, e.held = l.Until, l.Held
+	return nil
+}
+
+// checkpoint makes one.
+func (e *evaluator) checkpoint() ([]byte, error) {
+	state, err := e.engine.Checkpoint()
+	if err != nil {
+		return nil, err
+	}
+	if e.held == nil {
+		return append(binary.BigEndian.AppendUint64(nil, e.position), state...), nil
+	}
+	learned, err := json.Marshal(learning{Until: e.relearn, Held: e.held})
+	if err != nil {
+		return nil, err
+	}
+	blob := binary.BigEndian.AppendUint64(nil, e.position|learningBit)
+	blob = binary.BigEndian.AppendUint32(blob, uint32(len(learned)))
+	return append(append(blob, learned...), state...), nil
 }
 
 // announce writes the document to the log; the engine changes to it when it
@@ -113,14 +177,17 @@ func (e *evaluator) Run(ctx context.Context) error {
 // waited for.
 func (e *evaluator) keepNowAndThen(ctx context.Context) {
 	failing := false
-	for last := time.Now(); wait(ctx, min(time.Second, e.every)); {
-		if time.Since(last) < e.every && !errors.Is(e.spool.Health(), spool.ErrFull) {
+	var took time.Duration // of the last one; the engine waits for it
+	for last, at := time.Now(), e.done.Load(); wait(ctx, min(time.Second, e.every)); {
+		far := e.done.Load() > at+e.far && time.Since(last) > 20*took
+		if !far && time.Since(last) < e.every && !errors.Is(e.spool.Health(), spool.ErrFull) {
 			continue
 		}
-		last = time.Now()
 		e.mu.Lock()
+		last, at = time.Now(), e.position
 		err := e.keep(ctx)
 		e.mu.Unlock()
+		took = time.Since(last)
 		if err != nil && ctx.Err() == nil && !failing {
 			// Evaluation goes on without: after a crash more frames are evaluated again.
 			e.logger.Error("the rules' checkpoint cannot be kept, trying again", "error", err)
@@ -161,7 +228,11 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 // must not be evaluated twice.
 func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Reading], steps []telemetry.Transition) {
 	for _, s := range steps {
-		e.held[s.ID] = s.State != telemetry.Cleared
+		if s.State == telemetry.Cleared {
+			delete(e.held, s.ID)
+		} else {
+			e.held[s.ID] = true
+		}
 	}
 	if frame.Seq <= e.relearn || e.engine.Hash() == "" {
 		return
@@ -209,11 +280,10 @@ func (e *evaluator) keep(ctx context.Context) error {
 		}
 		return nil
 	}
-	state, err := e.engine.Checkpoint()
+	blob, err := e.checkpoint()
 	if err != nil {
 		return fmt.Errorf("make the rules' checkpoint: %w", err)
 	}
-	blob := append(binary.BigEndian.AppendUint64(nil, e.position), state...)
 	if err := e.spool.SaveCheckpoint(ctx, followRules, blob); err != nil {
 		return fmt.Errorf("keep the rules' checkpoint: %w", err)
 	}

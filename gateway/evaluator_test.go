@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -49,4 +50,55 @@ func TestCheckpointOfAFullLog(t *testing.T) {
 		}
 	}
 	t.Errorf("full: %v; the log does not get room again, though all of it is evaluated", full)
+}
+
+// TestStopWhileLearning: the engine has lost its state and learns it again from the
+// log. A gateway that stops before that is done clears what nobody knows any more
+// all the same, in its next life.
+func TestStopWhileLearning(t *testing.T) {
+	s := spoolIn(t, t.TempDir(), nil)
+	j := judgeOf(t, s)
+	if err := j.centre.Step(t.Context(), []telemetry.Transition{raised("of-a-lost-state")}); err != nil {
+		t.Fatal(err)
+	}
+	j.announce(folder{}, "", time.Now())
+	j.level(0.1)
+
+	j = judgeOf(t, s)
+	ctx, stop := context.WithCancel(t.Context())
+	err := s.Readings().Follow(ctx, spool.FollowOptions{From: 1, MaxFrames: 1}, func(ctx context.Context, b *spool.Batch[telemetry.Reading]) error {
+		defer stop()
+		return j.evaluator.accept(ctx, b)
+	})
+	if err := errors.Join(err, j.evaluator.keep(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+
+	j = judgeOf(t, s)
+	if len(j.centre.Warnings(false)) != 1 {
+		t.Fatalf("%+v: the test shows nothing", j.centre.Warnings(true))
+	}
+	if j.evaluator.position == 0 {
+		t.Error("what was learned is learned again from the start of the log")
+	}
+	j.run()
+	j.level(0.1)
+	eventually(t, "cleared", 5*time.Second, func() bool { return len(j.centre.Warnings(false)) == 0 })
+}
+
+// TestComesFurther: a gateway that is killed long before its next checkpoint is due
+// goes on from one that was kept because it had come far.
+func TestComesFurther(t *testing.T) {
+	s := spoolIn(t, t.TempDir(), nil)
+	j := judgeOf(t, s)
+	j.evaluator.far = 3
+	j.announce(folder{}, "", time.Now())
+	j.run()
+	for range 5 {
+		j.level(0.1)
+	}
+	eventually(t, "a checkpoint is kept", checkpointEvery/2, func() bool {
+		blob, err := s.LoadCheckpoint(t.Context(), followRules)
+		return err == nil && len(blob) > checkpointHead && binary.BigEndian.Uint64(blob)&^learningBit > 3
+	})
 }

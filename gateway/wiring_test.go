@@ -354,4 +354,13 @@ func TestUnwritableWarning(t *testing.T) {
 	if err := j.centre.Step(t.Context(), []telemetry.Transition{raised("next")}); err != nil {
 		t.Errorf("the next warning: %v", err)
 	}
+	// Those of the same frame are not lost with it.
+	if err := j.evaluator.write(ctx, []telemetry.Transition{raised("before"), giant, raised("after"), giant, raised("last")}); err != nil {
+		t.Errorf("write: %v", err)
+	}
+	for _, id := range []string{"before", "after", "last"} {
+		if _, ok := j.centre.Warning(id); !ok {
+			t.Errorf("warning %q is lost with the one that cannot be written", id)
+		}
+	}
 }

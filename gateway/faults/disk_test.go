@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 
 // A disk is an ext4 file system of its own, in a file.
 type disk struct {
-	t     testing.TB
-	image string
-	dir   string // where it is mounted
+	t      testing.TB
+	image  string
+	dir    string // where it is mounted
+	device string // the loop device behind it
 }
 
 // newDisk makes and mounts a file system, and skips the test where this machine
@@ -27,7 +29,7 @@ func newDisk(t testing.TB, bytes int64) *disk {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a file system needs root")
 	}
-	for _, tool := range []string{"mkfs.ext4", "mount", "umount"} {
+	for _, tool := range []string{"mkfs.ext4", "losetup", "mount", "umount"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("mounting a file system needs %s", tool)
 		}
@@ -46,11 +48,29 @@ func newDisk(t testing.TB, bytes int64) *disk {
 	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", d.image).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
 	}
-	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
-		t.Skipf("a file system in a file cannot be mounted here: %v: %s", err, out)
+	t.Cleanup(func() {
+		_ = exec.Command("umount", d.dir).Run()
+		_ = exec.Command("losetup", "-d", d.device).Run()
+	})
+	if err := d.mount(); err != nil {
+		t.Skipf("a file system in a file cannot be mounted here: %v", err)
 	}
-	t.Cleanup(func() { _ = exec.Command("umount", d.dir).Run() })
 	return d
+}
+
+// mount mounts the image with a loop device of its own each time: the device from
+// before a cut may be held by a namespace that somebody made meanwhile (ip netns
+// exec copies all mounts), and what is mounted from it is still shut down.
+func (d *disk) mount() error {
+	out, err := exec.Command("losetup", "--find", "--show", d.image).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("losetup: %w: %s", err, out)
+	}
+	d.device = strings.TrimSpace(string(out))
+	if out, err := exec.Command("mount", d.device, d.dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("mount %s: %w: %s", d.device, err, out)
+	}
+	return nil
 }
 
 // cut is a power cut: what was not synced is gone, as with EXT4_IOC_SHUTDOWN and
@@ -82,8 +102,11 @@ func (d *disk) remount() {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	if out, err := exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput(); err != nil {
-		d.t.Fatalf("mount: %v: %s", err, out)
+	if out, err := exec.Command("losetup", "-d", d.device).CombinedOutput(); err != nil {
+		d.t.Fatalf("losetup -d: %v: %s", err, out)
+	}
+	if err := d.mount(); err != nil {
+		d.t.Fatal(err)
 	}
 }
 

@@ -289,10 +289,24 @@ next:
 // settled waits until every follower has accepted all there is.
 func (g *box) settled(patience time.Duration) {
 	g.t.Helper()
-	g.eventually("all followers are at the end of the logs", patience, func() bool {
+	patience *= slowness()
+	for deadline := time.Now().Add(patience); ; {
 		lag, n := g.metric("haidang_spool_follower_lag_frames")
-		return n > 0 && lag == 0
-	})
+		if n > 0 && lag == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			_, body := g.try("/metrics")
+			var behind []string
+			for line := range strings.Lines(body) {
+				if strings.HasPrefix(line, "haidang_spool_follower_lag_frames") && !strings.HasSuffix(line, " 0\n") {
+					behind = append(behind, strings.TrimSpace(line))
+				}
+			}
+			g.t.Fatalf("not all followers are at the end of the logs within %v: %s\n%s", patience, strings.Join(behind, ", "), g.output.tail())
+		}
+		<-time.After(20 * time.Millisecond)
+	}
 }
 
 func (g *box) eventually(what string, within time.Duration, ok func() bool) {
