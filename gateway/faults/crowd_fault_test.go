@@ -113,7 +113,7 @@ func TestOverload(t *testing.T) {
 	}
 	begin = time.Now()
 	tr.unload()
-	tr.settled(180 * time.Second)
+	tr.settled(180*time.Second + time.Duration(seconds)*time.Second/2)
 	r.recovery = time.Since(begin)
 	var stored1, stored0 float64
 	for _, p := range tr.query("SELECT count(n) FROM flood WHERE device =~ /flood1-.*/") {
