@@ -26,16 +26,31 @@ type audience struct {
 
 func (a *audience) empty() bool { return len(a.alone)+len(a.groups) == 0 }
 
+// size is how many hearers there are.
+func (a *audience) size() int {
+	n := len(a.alone)
+	for _, group := range a.groups {
+		n += len(group)
+	}
+	return n
+}
+
 // audiences remembers who hears which topic until somebody subscribes, leaves or
 // comes back: to ask for every message would cost more than all the rest.
 type audiences struct {
 	mu         sync.RWMutex
 	generation uint64
 	byTopic    map[string]*audience
+	hearers    int // of all topics
 }
 
-// maxAudiences is how many topics are remembered.
-const maxAudiences = 4096
+// maxAudiences is how many topics are remembered, maxHearers how many hearers of all
+// of them: where all clients hear all topics they are what takes memory, 64 bytes
+// each.
+const (
+	maxAudiences = 4096
+	maxHearers   = 128 << 10
+)
 
 // audience returns who hears the topic.
 func (b *Broker) audience(topic string) *audience {
@@ -52,13 +67,14 @@ func (b *Broker) audience(topic string) *audience {
 	found = b.gather(topic)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.generation != now || len(a.byTopic) >= maxAudiences {
+	if a.generation != now || len(a.byTopic) >= maxAudiences || a.hearers >= maxHearers {
 		if a.generation > now {
 			return found // somebody knows newer ones
 		}
-		a.generation, a.byTopic = now, map[string]*audience{}
+		a.generation, a.byTopic, a.hearers = now, map[string]*audience{}, 0
 	}
 	a.byTopic[strings.Clone(topic)] = found // the topic is a view of its packet
+	a.hearers += found.size()
 	return found
 }
 

@@ -400,9 +400,9 @@ func (b *Broker) leave(c *connection) {
 	}
 }
 
-// link notes that the connection carries the device of the route, and puts
-// the reading that says so before those of the message.
-func (b *Broker) link(c *connection, r *route, m *message) {
+// link notes that the connection carries the device of the route, and says so
+// before what the message says.
+func (b *Broker) link(c *connection, r *route) {
 	r.linked = true
 	if _, known := c.devices[r.device]; known {
 		return
@@ -412,22 +412,13 @@ func (b *Broker) link(c *connection, r *route, m *message) {
 		return
 	}
 	c.devices[r.device] = struct{}{}
-	if b.links.add(r.device) {
-		m.readings = append([]telemetry.Reading{telemetry.Link(r.device, true, nil)}, m.readings...)
-	}
+	b.links.add(r.device, func() { b.intake.Accept(sourceName, []telemetry.Reading{telemetry.Link(r.device, true, nil)}, nil) })
 }
 
 // unlink says of the devices that no other connection carries that they are
 // gone. When the broker stops it is not the devices that are gone.
 func (b *Broker) unlink(c *connection, cause error) {
-	var gone []telemetry.Reading
-	for device := range c.devices {
-		if b.links.remove(device) {
-			gone = append(gone, telemetry.Link(device, false, cause))
-		}
-	}
-	clear(c.devices)
-	if len(gone) == 0 || b.stopping.Load() {
+	if len(c.devices) == 0 {
 		return
 	}
 	defer func() {
@@ -435,7 +426,17 @@ func (b *Broker) unlink(c *connection, cause error) {
 			b.panicked(nil, "report links", p)
 		}
 	}()
-	b.intake.Accept(sourceName, gone, nil)
+	defer clear(c.devices)
+	b.links.remove(c.devices, func(gone []string) {
+		if b.stopping.Load() {
+			return
+		}
+		readings := make([]telemetry.Reading, len(gone))
+		for i, device := range gone {
+			readings[i] = telemetry.Link(device, false, cause)
+		}
+		b.intake.Accept(sourceName, readings, nil)
+	})
 }
 
 // complaints are what was last logged of each kind, so that nobody hides what he

@@ -132,7 +132,11 @@ func (b *Broker) publishTelemetry(c *connection, r *route, pk packets.Packet) (p
 	pk.FixedHeader.Retain, pk.Ignore = false, true
 	if c.qos == 2 {
 		pk.FixedHeader.Qos = 2
-		if c.session.Load().knows(c.packetID) {
+		s := c.session.Load()
+		if !s.awaitTaken(c.open, c.packetID) {
+			return pk, packets.ErrRejectPacket
+		}
+		if s.knows(c.packetID) {
 			return pk, nil // sent again before PUBREL: taken in already [MQTT-4.3.3-10]
 		}
 	}
@@ -146,7 +150,7 @@ func (b *Broker) takeIn(c *connection, r *route, pk *packets.Packet, retain bool
 	m := b.decode(r, b.sparkplug.Take, pk.TopicName, pk.Payload, retain)
 	b.ownReadings(c.account, r, pk.TopicName, pk.Payload, &m)
 	if len(m.readings) > 0 && !r.linked {
-		b.link(c, r, &m)
+		b.link(c, r)
 	}
 	var f *forward
 	if len(pk.Payload) > 0 && c.heard(r, pk.TopicName) {
@@ -167,7 +171,6 @@ func (b *Broker) takeIn(c *connection, r *route, pk *packets.Packet, retain bool
 		b.hand(m, func(err error) { c.settle(n, err) })
 	default:
 		if b.exactlyOnce(c, r, m, pk, f) != nil {
-			b.forwarder.forget(f)
 			return packets.ErrRejectPacket
 		}
 	}
@@ -194,35 +197,45 @@ func (b *Broker) settled0(r *route, f *forward, aside bool) func(error) {
 }
 
 // exactlyOnce takes in a QoS 2 message and waits until it is on disk. mochi
-// then sends PUBREC; until PUBREL comes, the packet id is known to the session.
+// then sends PUBREC; until PUBREL comes, the packet id is known to the session,
+// also when the connection ends before the message is on disk.
 func (b *Broker) exactlyOnce(c *connection, r *route, m message, pk *packets.Packet, f *forward) error {
 	if !c.drained() {
+		b.forwarder.forget(f)
 		return c.open.Err()
 	}
 	bytes := m.bytes(pk.Payload)
 	if err := b.budget.Acquire(c.open, bytes); err != nil {
+		b.forwarder.forget(f)
 		return err
 	}
 	defer b.budget.Release(bytes)
+	aside, id := len(m.letters) > 0, c.packetID
+	taken := c.session.Load().taking(id)
 	result := make(chan error, 1)
-	b.hand(m, func(err error) { result <- err })
-	var err error
+	b.hand(m, func(err error) {
+		taken(err == nil)
+		if err != nil {
+			r.counts.refused.Inc()
+			b.forwarder.forget(f)
+		} else {
+			r.counts.count(aside)
+			if f != nil {
+				b.forward(f)
+			}
+		}
+		result <- err
+	})
 	select {
-	case err = <-result:
+	case err := <-result:
+		if err != nil {
+			c.refuse(err)
+			return err
+		}
 	case <-c.open.Done():
 		return c.open.Err()
 	}
-	if err != nil {
-		r.counts.refused.Inc()
-		c.refuse(err)
-		return err
-	}
-	c.session.Load().know(c.packetID)
-	r.counts.count(len(m.letters) > 0)
 	b.metrics.acks.Inc()
-	if f != nil {
-		b.forward(f)
-	}
 	return nil
 }
 

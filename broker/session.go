@@ -20,8 +20,47 @@ type session struct {
 	owner   *connection // the newest; under the lock of sessions
 	queue   queue
 
-	mu  sync.Mutex
-	ids *[1 << 16 / 64]uint64 // one bit each; nil until QoS 2 is used
+	mu    sync.Mutex
+	ids   *[1 << 16 / 64]uint64    // one bit each; nil until QoS 2 is used
+	taken map[uint16]chan struct{} // of those on their way to the disk; closed when they are settled
+}
+
+// taking notes that a message is on its way to the disk. What it returns is called
+// once, with whether it got there.
+func (s *session) taking(id uint16) func(ok bool) {
+	settled := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken == nil {
+		s.taken = map[uint16]chan struct{}{}
+	}
+	s.taken[id] = settled
+	return func(ok bool) {
+		if ok {
+			s.know(id)
+		}
+		s.mu.Lock()
+		delete(s.taken, id)
+		s.mu.Unlock()
+		close(settled)
+	}
+}
+
+// awaitTaken waits until the message with this id, which an earlier connection
+// has sent, is settled; false means that the connection is closed.
+func (s *session) awaitTaken(open context.Context, id uint16) bool {
+	s.mu.Lock()
+	settled := s.taken[id]
+	s.mu.Unlock()
+	if settled == nil {
+		return true
+	}
+	select {
+	case <-settled:
+		return true
+	case <-open.Done():
+		return false
+	}
 }
 
 func (s *session) know(id uint16) {
@@ -202,27 +241,37 @@ func (r *retention) expired(topic string) {
 	r.forget(topic)
 }
 
-// links counts the connections that carry each device.
+// links counts the connections that carry each device. What changes is told under
+// the lock: a client that comes back while its old connection ends must not have
+// its coming written before its going.
 type links struct {
 	mu       sync.Mutex
 	carriers map[string]int
 }
 
-// add reports whether this is the first connection that carries the device.
-func (l *links) add(device string) bool {
+// add calls came when this is the first connection that carries the device.
+func (l *links) add(device string, came func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.carriers[device]++
-	return l.carriers[device] == 1
+	if l.carriers[device] == 1 {
+		came()
+	}
 }
 
-// remove reports whether no connection carries the device any more.
-func (l *links) remove(device string) bool {
+// remove calls left with the devices, if any, that no connection carries any more.
+func (l *links) remove(devices map[string]struct{}, left func(gone []string)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.carriers[device]--; l.carriers[device] > 0 {
-		return false
+	var gone []string
+	for device := range devices {
+		if l.carriers[device]--; l.carriers[device] > 0 {
+			continue
+		}
+		delete(l.carriers, device)
+		gone = append(gone, device)
 	}
-	delete(l.carriers, device)
-	return true
+	if len(gone) > 0 {
+		left(gone)
+	}
 }

@@ -29,7 +29,7 @@ func (b *Broker) upgrade(key string, w http.ResponseWriter, r *http.Request) {
 		b.metrics.disconnects.WithLabelValues("no_connect").Inc()
 		return // the upgrader has answered
 	}
-	ws.SetReadLimit(2 * maxPacketBytes)
+	ws.SetReadLimit(2 * max(maxPacketBytes, int64(b.cfg.Limits.PacketBytes)))
 	b.serve(key, &stream{Conn: ws.NetConn(), ws: ws})
 }
 

@@ -27,6 +27,7 @@ type Bridge struct {
 
 	commands chan command
 	out      paho.Client // of Forward
+	failed   time.Time   // when it could not be sent last
 }
 
 type command struct {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -294,6 +295,44 @@ func TestForward(t *testing.T) {
 	want := `{"gate":"open","level_m":3.62,"quality":{"gate":"suspect"},"time":"2026-11-22T01:00:00Z"}`
 	if got["up/hue/d149/river"] != want {
 		t.Errorf("got %s\nwant %s", got["up/hue/d149/river"], want)
+	}
+}
+
+// What has waited for too long is dropped without an attempt for each frame: where
+// an attempt takes its time, the log would grow faster than it is dropped.
+func TestOldReadingsAreDroppedFast(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var attempts atomic.Int32
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			attempts.Add(1)
+			conn.Close()
+		}
+	}()
+	defer func() { listener.Close(); <-ended }()
+	b := newBridge(&peer{address: listener.Addr().String()}, &archive{}, Config{Forward: Forward{Topic: "up/{device}", Keep: telemetry.Duration(time.Hour)}})
+	defer b.Close()
+	now := time.Date(2026, 11, 22, 1, 0, 0, 0, time.UTC)
+	frame := []telemetry.Reading{{Device: "d", Kind: "river", Time: now, Values: []telemetry.Value{{Name: "level_m", Number: 1}}}}
+	for range 50 {
+		if err := b.Forward(context.Background(), frame, now, now.Add(2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := attempts.Load(); n > 2 { // the MQTT client makes two of one
+		t.Errorf("%d connections for 50 frames that are dropped", n)
+	}
+	if err := b.Forward(context.Background(), frame, now, now); err == nil || attempts.Load() < 2 {
+		t.Errorf("what is not too old is not tried: %v, %d attempts", err, attempts.Load())
 	}
 }
 

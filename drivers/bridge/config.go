@@ -48,9 +48,10 @@ const (
 	writeTimeout   = 15 * time.Second
 	ackTimeout     = 30 * time.Second // for the other broker's acknowledgement
 	keepAlive      = 30 * time.Second
-	maxPending     = 1024 // messages that are not on disk yet
-	maxInFlight    = 64   // forwarded readings that are not acknowledged
-	maxCommands    = 16   // that wait to be published
+	oldPause       = 30 * time.Second // between attempts to send what has waited for too long
+	maxPending     = 1024             // messages that are not on disk yet
+	maxInFlight    = 64               // forwarded readings that are not acknowledged
+	maxCommands    = 16               // that wait to be published
 )
 
 // Validate reports everything that is wrong.

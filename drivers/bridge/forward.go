@@ -28,19 +28,30 @@ func (b *Bridge) Forward(ctx context.Context, readings []telemetry.Reading, rece
 	if len(chosen) == 0 {
 		return nil
 	}
-	err := b.send(ctx, chosen)
-	if err == nil {
-		b.metrics.forwarded.Add(float64(len(chosen)))
-		return nil
-	}
-	b.hangUp()
 	keep := b.cfg.Forward.Keep.Std()
 	if keep == 0 {
 		keep = defaultKeep
 	}
-	if ctx.Err() == nil && now.Sub(received) > keep {
+	old := now.Sub(received) > keep
+	if old && time.Since(b.failed) < oldPause {
+		// An attempt for each would take longer than it takes for the next to come: the
+		// log would fill up.
 		b.metrics.dropped(dropOld, len(chosen))
 		return nil
+	}
+	err := b.send(ctx, chosen)
+	if err == nil {
+		b.metrics.forwarded.Add(float64(len(chosen)))
+		b.failed = time.Time{}
+		return nil
+	}
+	b.hangUp()
+	if ctx.Err() == nil {
+		b.failed = time.Now()
+		if old {
+			b.metrics.dropped(dropOld, len(chosen))
+			return nil
+		}
 	}
 	return fmt.Errorf("forward to %s: %w", b.cfg.Connect, err)
 }

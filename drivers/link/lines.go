@@ -23,6 +23,9 @@ type LineReader struct {
 	// End is the byte that ends a line; NewLineReader sets LF. A CR before it does
 	// not belong to the line.
 	End byte
+	// Whole drops a last line that lacks its end: where lines have no checksum, the
+	// beginning of one may read as another number. Forget tells of it.
+	Whole bool
 
 	r       io.Reader
 	buf     []byte
@@ -71,7 +74,7 @@ func (l *LineReader) Burst(line, tooLong func([]byte)) error {
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	if l.used > 0 {
+	if l.used > 0 && !l.Whole {
 		l.deliver(l.buf[:l.used], line, tooLong)
 		l.used = 0
 	}

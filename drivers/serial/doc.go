@@ -54,7 +54,10 @@
 // each interval: choose them so that the others have their time.
 //
 // pattern takes the groups of a regular expression, or columns. A number goes
-// through the unit first and then through scale and offset.
+// through the unit first and then through scale and offset. Such lines have no
+// checksum, and a part of one may read as another number: what is being sent when
+// the line is opened, up to the first end of a line, is left out unless it was
+// asked for by poll, and so is a last line without its end.
 //
 // # What is refused
 //

@@ -90,7 +90,7 @@ func (d *Driver) talk(ctx context.Context, stream link.Stream) error {
 	defer stream.Close()
 	d.state(d.cfg.Name, true, nil)
 	reader := link.NewLineReader(stream, 0)
-	reader.End = d.cfg.end()
+	reader.End, reader.Whole = d.cfg.end(), true
 	if d.cfg.Format == SDI12 {
 		return newBridge(d, stream, reader).run(ctx)
 	}

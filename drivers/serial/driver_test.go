@@ -190,6 +190,7 @@ func TestTerminator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := configs()["maxbotix"]
 		_, s := bench(t, c, time.Second, func(far net.Conn) {
+			time.Sleep(openQuiet + time.Millisecond)
 			write(far, "R12")
 			write(far, "34\rR0500\r\rR9999\r")
 			_, _ = far.Read(make([]byte, 1))
@@ -198,6 +199,49 @@ func TestTerminator(t *testing.T) {
 			t.Errorf("got\n%s", got)
 		}
 	})
+}
+
+// TestPartsOfLines: lines of numbers without a checksum. What was being sent when
+// the line was opened, and what is cut off when it breaks, would be other numbers.
+func TestPartsOfLines(t *testing.T) {
+	for _, c := range []struct {
+		name, says string
+		quiet      bool // before it says something
+		want       string
+	}{
+		{"opened within a line", "2,3.5\n13.62,9.5\n13.63,9.5\n", false, "\nd river level_m=13.62\nd river level_m=13.63"},
+		{"opened between CR and LF", "\n13.62,9.5\n", false, "\nd river level_m=13.62"},
+		{"opened between lines", "13.61,9.5\n13.62,9.5\n", true, "\nd river level_m=13.61\nd river level_m=13.62"},
+		{"broken within a line", "13.61,9.5\n1", true, "\nd river level_m=13.61"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newShelf()
+				d, err := New(Config{Name: "line", Connect: "serial:///dev/ttyS1", Device: "d", Format: Pattern, Separator: ",",
+					Values: []Value{{From: "1", To: "river.level_m"}}}, s, nil, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				near, far := net.Pipe()
+				d.dial = func(context.Context, link.Target, link.Options) (link.Stream, error) { return near, nil }
+				go func() {
+					if c.quiet {
+						time.Sleep(openQuiet + time.Millisecond)
+					}
+					write(far, c.says)
+					synctest.Wait()
+					far.Close()
+				}()
+				if err := d.Run(t.Context()); err == nil {
+					t.Error("the line did not break")
+				}
+				got, _, _ := strings.Cut(strings.TrimPrefix(s.lines(), "line link up=1\nd link up=1"), "\nline link cause")
+				if got != c.want {
+					t.Errorf("got %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
 }
 
 // TestFaults: testdata is a table here, for every fault is one key.

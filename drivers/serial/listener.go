@@ -10,6 +10,10 @@ import (
 	"haidang/drivers/link"
 )
 
+// openQuiet is how long a line has to be silent when it is opened so that what comes
+// first is the beginning of a line.
+const openQuiet = 200 * time.Millisecond
+
 // A listener reads the lines of one instrument, which sends of its own or is
 // polled. An answer is a line like any other: it says itself what it is.
 type listener struct {
@@ -18,6 +22,9 @@ type listener struct {
 	reader  *link.LineReader
 	decoder decoder
 	batch   batch
+
+	fragment bool      // the line at hand may have begun before this one was opened, and show by nothing that it did
+	quietBy  time.Time // when it did not if nothing has come; zero: something has
 
 	silentAt time.Time // when the instrument will have been silent for too long
 	emitAt   time.Time // when what was gathered is due; zero: nothing is
@@ -29,6 +36,7 @@ type listener struct {
 func newListener(d *Driver, stream link.Stream, reader *link.LineReader) *listener {
 	return &listener{
 		d: d, stream: stream, reader: reader, decoder: newDecoder(&d.cfg),
+		fragment: d.cfg.Format == Pattern && d.cfg.Poll == "", quietBy: time.Now().Add(openQuiet),
 		batch: batch{device: d.cfg.Device, metrics: d.metrics, gather: d.cfg.Poll == "" && d.cfg.Interval > 0},
 	}
 }
@@ -47,11 +55,18 @@ func (l *listener) run(ctx context.Context) error {
 			return err
 		}
 		err := l.reader.Burst(l.line, l.tooLong)
+		if !l.quietBy.IsZero() {
+			l.fragment = l.fragment && !errors.Is(err, os.ErrDeadlineExceeded)
+			l.quietBy = time.Time{}
+		}
 		if !l.batch.gather {
 			l.d.deliver(l.batch.take())
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			l.d.deliver(l.batch.take())
+			if l.reader.Forget() > 0 {
+				l.d.metrics.lines[malformed].Inc() // the last line was cut
+			}
 			return l.d.broken(err)
 		}
 	}
@@ -61,7 +76,7 @@ func (l *listener) run(ctx context.Context) error {
 // next is when something is to be done even if no line comes.
 func (l *listener) next() time.Time {
 	first := l.silentAt
-	for _, t := range []time.Time{l.emitAt, l.pollAt, l.answerBy} {
+	for _, t := range []time.Time{l.emitAt, l.pollAt, l.answerBy, l.quietBy} {
 		if !t.IsZero() && t.Before(first) {
 			first = t
 		}
@@ -114,6 +129,11 @@ func (l *listener) poll(now time.Time) error {
 }
 
 func (l *listener) line(line []byte) {
+	if l.fragment {
+		l.fragment = false
+		l.d.metrics.lines[unused].Inc()
+		return
+	}
 	if len(line) == 0 {
 		return // between CR and LF, and between messages
 	}
@@ -137,5 +157,6 @@ func (l *listener) line(line []byte) {
 }
 
 func (l *listener) tooLong(beginning []byte) {
+	l.fragment = false
 	l.d.refuse(tooLong, l.d.cfg.Device, beginning, time.Now())
 }

@@ -22,6 +22,10 @@ const (
 	maxStatementBytes = 64 << 10
 	// maxFormBytes bounds the body of a query by POST.
 	maxFormBytes = 256 << 10
+	// answerPatience is how long a client may take for each part of an answer, and half
+	// of what it may take for a request. One that stops reading would keep its place
+	// for ever, and the engine from being closed and opened again.
+	answerPatience = 30 * time.Second
 	// closeGrace is how long answers under way may take when the port closes.
 	closeGrace = 3 * time.Second
 )
@@ -35,6 +39,7 @@ func (s *Store) serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           s.guarded(s.face()),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * s.patience, // who sends a body slowly would keep a writer's place
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxFormBytes,
 	}
@@ -190,8 +195,41 @@ func (s *Store) serveQuery(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	s.handOn(w, r, http.MethodGet, "/query", values)
+	s.handOn(&paced{ResponseWriter: w, control: http.NewResponseController(w), patience: s.patience}, r, http.MethodGet, "/query", values)
 }
+
+// A paced answer gives the client its time for each part; a long one may take as
+// long as it is read.
+type paced struct {
+	http.ResponseWriter
+	control  *http.ResponseController
+	patience time.Duration
+}
+
+// Write writes a part of the answer.
+func (p *paced) Write(part []byte) (int, error) {
+	if err := p.control.SetWriteDeadline(time.Now().Add(p.patience)); err != nil {
+		return 0, err
+	}
+	return p.ResponseWriter.Write(part)
+}
+
+// Flush sends what was written; an error shows in the next Write.
+func (p *paced) Flush() {
+	_ = p.control.SetWriteDeadline(time.Now().Add(p.patience))
+	_ = p.control.Flush()
+}
+
+// CloseNotify tells the engine that the client has gone, so that it ends the query.
+func (p *paced) CloseNotify() <-chan bool {
+	if n, ok := p.ResponseWriter.(http.CloseNotifier); ok { //nolint:staticcheck // the engine asks for it
+		return n.CloseNotify()
+	}
+	return make(chan bool)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // queryText returns the statements of a request, from where InfluxDB looks for
 // them: the parameter q, or a file called q in a multipart form.

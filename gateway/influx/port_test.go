@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -264,5 +265,87 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	t.Run("port", func(t *testing.T) { openPort(t, nil) })
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("opening and closing took %s", took)
+	}
+}
+
+// A client that does not send what it has announced is not waited for.
+func TestPortOfAWriterThatSendsNothing(t *testing.T) {
+	ended := make(chan error, 1)
+	cfg := quiet()
+	cfg.Listen = "127.0.0.1:0"
+	s := open(t, t.TempDir(), cfg, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		ended <- err
+	}))
+	s.patience = 100 * time.Millisecond
+	conn, err := net.Dial("tcp", strings.TrimPrefix(run(t, s), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /write?db=haidang HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nriver"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the body is said to be whole")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the writer keeps its place")
+	}
+}
+
+// Clients that stop reading give their places back, and let the engine be opened
+// again.
+func TestPortOfClientsThatDoNotRead(t *testing.T) {
+	cfg := quiet()
+	cfg.Listen = "127.0.0.1:0"
+	s := open(t, t.TempDir(), cfg, nil)
+	s.patience = 300 * time.Millisecond
+	var lines strings.Builder
+	for i := range 8000 {
+		fmt.Fprintf(&lines, "river,device=a,site=a gate_text=\"%0400d\" %d\n", i, i+1)
+		if i%4000 == 3999 {
+			write(t, s, lines.String())
+			lines.Reset()
+		}
+	}
+	base := run(t, s)
+	target := strings.TrimPrefix(base, "http://")
+	for range maxPortQueries {
+		conn, err := net.Dial("tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // or the system takes in megabytes
+			t.Fatal(err)
+		}
+		query := url.Values{"db": {Database}, "chunked": {"true"}, "q": {"SELECT gate_text FROM river"}}
+		if _, err := fmt.Fprintf(conn, "GET /query?%s HTTP/1.1\r\nHost: x\r\n\r\n", query.Encode()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil { // it is being answered
+			t.Fatal(err)
+		}
+	}
+	client := &http.Client{Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	response, err := client.Get(base + "/query?" + url.Values{"db": {Database}, "q": {"SELECT count(gate_text) FROM river"}}.Encode())
+	if err != nil {
+		t.Fatalf("a query behind them: %v", err)
+	}
+	body, _ := io.ReadAll(response.Body)
+	response.Body.Close()
+	if !strings.Contains(string(body), "8000") {
+		t.Errorf("a query behind them: %s", body)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); s.restart() }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("the engine cannot be opened again")
 	}
 }

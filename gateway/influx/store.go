@@ -46,6 +46,7 @@ type Store struct {
 	ingest   http.Handler
 	listener net.Listener  // nil when nothing is listened on
 	slots    chan struct{} // bounds the queries of the port
+	patience time.Duration // with clients that read answers; see answerPatience
 
 	accounts   Authenticator // nil: nobody is asked
 	encryption *tls.Config   // nil: plain HTTP
@@ -75,13 +76,14 @@ func Open(dir string, cfg Config, reg prometheus.Registerer, ingest http.Handler
 		return nil, fmt.Errorf("configure InfluxDB: %s", faults[0])
 	}
 	s := &Store{
-		cfg:     cfg,
-		dir:     dir,
-		log:     slog.Default(),
-		ingest:  ingest,
-		slots:   make(chan struct{}, maxPortQueries),
-		space:   freeSpace,
-		deleted: map[string]time.Time{},
+		cfg:      cfg,
+		dir:      dir,
+		log:      slog.Default(),
+		ingest:   ingest,
+		slots:    make(chan struct{}, maxPortQueries),
+		patience: answerPatience,
+		space:    freeSpace,
+		deleted:  map[string]time.Time{},
 	}
 	if cfg.URL != "" {
 		s.connect(cfg.URL)

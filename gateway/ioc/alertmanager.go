@@ -117,18 +117,19 @@ func fires(w *telemetry.Warning) bool {
 // sent again.
 func (a *Alertmanager) alert(w *telemetry.Warning, now time.Time) alert {
 	x := alert{
-		Labels: map[string]string{"alertname": w.Rule, "device": w.Device, "site": w.Site, "kind": w.Kind, "severity": w.Severity.String()},
-		Annotations: map[string]string{"summary": w.Message.VI, "summary_en": w.Message.EN, "id": w.ID, "n": fmt.Sprint(w.N),
-			"acked_by": w.AckedBy},
-		StartsAt: w.Start, EndsAt: now.Add(alertLasts * a.resend),
+		Labels:      map[string]string{"alertname": w.Rule, "device": w.Device, "site": w.Site, "kind": w.Kind, "severity": w.Severity.String()},
+		Annotations: map[string]string{},
+		StartsAt:    w.Start, EndsAt: now.Add(alertLasts * a.resend),
 	}
 	maps.Copy(x.Labels, a.labels)
+	for name, v := range w.Values {
+		x.Annotations[annotation(name)] = number(v, true)
+	}
+	maps.Copy(x.Annotations, map[string]string{"summary": w.Message.VI, "summary_en": w.Message.EN, "id": w.ID, "n": fmt.Sprint(w.N),
+		"acked_by": w.AckedBy})
 	if w.Exercise {
 		x.Labels["exercise"] = "true"
 		x.Annotations["summary"], x.Annotations["summary_en"] = "DIỄN TẬP: "+w.Message.VI, "EXERCISE: "+w.Message.EN
-	}
-	for name, v := range w.Values {
-		x.Annotations[name] = number(v, true)
 	}
 	// Prometheus leaves out empty ones, and Alertmanager's API wants that.
 	maps.DeleteFunc(x.Labels, func(_, v string) bool { return v == "" })
@@ -137,6 +138,20 @@ func (a *Alertmanager) alert(w *telemetry.Warning, now time.Time) alert {
 		x.EndsAt = later(w.At, w.Start)
 	}
 	return x
+}
+
+// annotation is the name of a value as every Alertmanager takes it: one with other
+// letters than a label's may have would cost the whole alert.
+func annotation(name string) string {
+	if name != "" && name[0] >= '0' && name[0] <= '9' {
+		name = "_" + name
+	}
+	return strings.Map(func(c rune) rune {
+		if c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			return c
+		}
+		return '_'
+	}, name)
 }
 
 // later returns the time, or just after start where that is later: Alertmanager

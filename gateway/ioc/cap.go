@@ -215,15 +215,21 @@ func (r *CAP) Keep(ctx context.Context, lasting func() []telemetry.Warning) erro
 			delete(r.said, id)
 		}
 	}
+	var refused error
 	for _, b := range r.from.Chronicle.Newest(now, now) {
 		id := b.Warning.ID
 		if b.Refresh == 0 || !mine[id] || r.said[id] == b.Identifier {
 			continue
 		}
-		if err := r.deliver(ctx, &b); err != nil {
+		err := r.deliver(ctx, &b)
+		switch {
+		case err == nil:
+			r.said[id] = b.Identifier
+		case failureIn(err).OneWarning:
+			refused = err // the others would expire for the sake of this one
+		default:
 			return err
 		}
-		r.said[id] = b.Identifier
 	}
-	return nil
+	return refused
 }

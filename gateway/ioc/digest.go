@@ -247,12 +247,7 @@ func (s *storm) digests(warnings []telemetry.Warning, now time.Time) []Digest {
 		slices.SortFunc(d.Warnings, func(a, b telemetry.Warning) int {
 			return cmp.Or(cmp.Compare(rank(&b), rank(&a)), cmp.Compare(a.Device, b.Device), cmp.Compare(a.ID, b.ID))
 		})
-		sum := sha256.New()
-		fmt.Fprintf(sum, "%s\n", name)
-		for i := range d.Warnings {
-			fmt.Fprintf(sum, "%s\n", d.Warnings[i].Key())
-		}
-		d.Key = "digest-" + hex.EncodeToString(sum.Sum(nil)[:8])
+		d.Key = digestKey(name, d.Warnings)
 		if t := s.regions[name]; t != nil && now.Sub(t.last) < stormLasts {
 			d.Earlier = slices.Clone(t.keys)
 		}
@@ -262,6 +257,16 @@ func (s *storm) digests(warnings []telemetry.Warning, now time.Time) []Digest {
 		return cmp.Or(cmp.Compare(rank(&b.Warnings[0]), rank(&a.Warnings[0])), cmp.Compare(len(b.Warnings), len(a.Warnings)), cmp.Compare(a.Region.VI, b.Region.VI))
 	})
 	return out
+}
+
+// digestKey names a digest of the thread by what is in it.
+func digestKey(thread string, warnings []telemetry.Warning) string {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%s\n", thread)
+	for i := range warnings {
+		fmt.Fprintf(sum, "%s\n", warnings[i].Key())
+	}
+	return "digest-" + hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 // rank orders warnings by what they ask for: the severity, or nothing when they
@@ -374,10 +379,10 @@ func choose(vi bool, inVietnamese, inEnglish string) string {
 // thread.
 func (s *SMTP) DeliverDigest(ctx context.Context, d Digest) error {
 	vi, en := s.digest(&d, digestList, true), s.digest(&d, digestList, false)
-	return s.send(ctx, s.compose(mailing{
+	return s.send(ctx, mailing{
 		id: d.Key, thread: d.Earlier, title: vi.Title, vi: vi.Body, en: en.Title + "\n\n" + en.Body,
 		urgent: rank(&d.Warnings[0]) >= telemetry.Severe,
-	}))
+	})
 }
 
 // DeliverDigest makes one attempt to post a digest: one object with the warnings

@@ -24,8 +24,10 @@
 //   - Transitions in state pending, or of a rule in shadow, are never sent.
 //   - A warning that the recipient alone refuses (400, 413, 415 or 422, while it
 //     accepts others) is set aside after GiveUpAttempts and GiveUpAfter, because
-//     otherwise it would hold back all that follow. When nothing is accepted,
-//     nothing is given up.
+//     otherwise it would hold back all that follow; so is one of which some
+//     numbers or addresses put off what others have taken. When everything that is
+//     tried is refused, nothing is given up, but a single one that is tried alone:
+//     only what follows it can show whether the recipient takes others.
 //   - A failure holds back all attempts at the recipient for a while that
 //     doubles up to DefaultMaxPause, less up to a half by chance. After BreakAfter
 //     failures in a row the circuit is broken: one attempt at a time probes

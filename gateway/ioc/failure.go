@@ -42,6 +42,7 @@ type Failure struct {
 	// OneWarning is true when the recipient finds fault with this warning, not
 	// with everything it is sent.
 	OneWarning bool
+	Partly     bool   // some of those whom the recipient tells have it; of one warning
 	Final      bool   // no further attempt can succeed
 	Delivered  bool   // the recipient has the warning, but something is to be said
 	Detail     string // the sentence for people: who answered what

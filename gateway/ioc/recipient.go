@@ -96,6 +96,8 @@ type Recipient struct {
 
 	mu       sync.Mutex
 	senders  []*Sender
+	trying   int       // things that are being sent, or wait to be tried again
+	gaveUp   time.Time // when one was given up for which nothing spoke but that it was alone
 	accepted time.Time // the last time that it accepted anything
 	fault    string    // of the last attempt that failed
 	faultAt  time.Time
@@ -301,6 +303,32 @@ func (r *Recipient) acceptedSince(t time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.accepted.After(t)
+}
+
+// begin counts something that is sent until it is delivered or given up; the
+// caller calls end then.
+func (r *Recipient) begin() (end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trying++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.trying--
+	}
+}
+
+// alone reports whether what is refused is the only thing that is tried, so that
+// nothing can show whether the recipient takes others: those come behind it. One
+// such is given up, and the next only after something was accepted.
+func (r *Recipient) alone() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trying > 1 || r.gaveUp.After(r.accepted) {
+		return false
+	}
+	r.gaveUp = time.Now()
+	return true
 }
 
 // A Health says how a recipient fares.

@@ -154,7 +154,9 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 		places[w.Key()] = i
 	}
 	for _, d := range storm.digests(warnings, time.Now()) {
-		err := s.send(ctx, d.Key, func(ctx context.Context) error { return s.attemptDigest(ctx, d) })
+		err := s.send(ctx, d.Key, func(ctx context.Context) error {
+			return s.attemptDigest(ctx, &d, func(w *telemetry.Warning) { s.done(places[w.Key()]) })
+		})
 		if ctx.Err() != nil {
 			return refused
 		}
@@ -167,7 +169,7 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 			}
 			s.to.ledger.accept(w.ID, w.N)
 		}
-		if err == nil {
+		if err == nil && len(d.Warnings) > 0 {
 			storm.sent(&d, time.Now())
 			s.to.folded.Add(float64(len(d.Warnings)))
 		}
@@ -179,16 +181,48 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 	return refused
 }
 
-// attemptDigest makes one attempt to deliver a digest.
-func (s *Sender) attemptDigest(ctx context.Context, d Digest) error {
+// refresh takes out of a digest that waited what a newer transition has passed by
+// meanwhile: the other class may have told it. dropped is called with each. When
+// nothing is left the error is why, which send counts for the last one.
+func (s *Sender) refresh(d *Digest, dropped func(*telemetry.Warning)) error {
+	var passed error
+	before := len(d.Warnings)
+	d.Warnings = slices.DeleteFunc(d.Warnings, func(w telemetry.Warning) bool {
+		err := s.to.ledger.passed(w.ID, w.N)
+		if err == nil {
+			return false
+		}
+		if passed != nil {
+			s.to.skipped[passed].Inc()
+		}
+		passed = err
+		dropped(&w)
+		return true
+	})
+	switch {
+	case len(d.Warnings) == before:
+	case len(d.Warnings) == 0:
+		return passed
+	default:
+		s.to.skipped[passed].Inc()
+		d.Key = digestKey(s.to.storm.threadOf(d.Region, d.Warnings[0].Exercise), d.Warnings)
+	}
+	return nil
+}
+
+// attemptDigest makes one attempt to deliver a digest as it is by then.
+func (s *Sender) attemptDigest(ctx context.Context, d *Digest, dropped func(*telemetry.Warning)) error {
 	attempt, leave, err := s.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
+	if err := s.refresh(d, dropped); err != nil {
+		return err
+	}
 	began := time.Now()
 	var answer string
-	err = s.to.digester.DeliverDigest(listening(attempt, &answer), d)
+	err = s.to.digester.DeliverDigest(listening(attempt, &answer), *d)
 	if !delivered(err) && context.Cause(attempt) == errOvertaken {
 		return errOvertaken
 	}
@@ -230,6 +264,7 @@ func (s *Sender) send(ctx context.Context, key string, attempt func(context.Cont
 			return err
 		}
 	}
+	defer s.to.begin()()
 	first := time.Now()
 	for attempts := 1; ; attempts++ {
 		err := attempt(ctx)
@@ -350,14 +385,17 @@ func (s *Sender) enter(ctx context.Context) (attempt context.Context, leave func
 const makeWay = 20 * time.Millisecond
 
 // givesUp reports whether the fault lies in this warning and not in the
-// recipient, which has accepted another about or since the first attempt.
+// recipient, which has told some, has accepted another about or since the first
+// attempt, or had no other to accept.
 func (s *Sender) givesUp(f *Failure, attempts int, first time.Time) bool {
 	if f.Final {
 		return true
 	}
+	if !f.OneWarning || attempts < GiveUpAttempts || time.Since(first) < GiveUpAfter {
+		return false
+	}
 	// Others of the same batch can have been accepted just before.
-	return f.OneWarning && attempts >= GiveUpAttempts && time.Since(first) >= GiveUpAfter &&
-		s.to.acceptedSince(first.Add(-sameTime))
+	return f.Partly || s.to.acceptedSince(first.Add(-sameTime)) || s.to.alone()
 }
 
 func (s *Sender) await(i int, since time.Time) {

@@ -160,7 +160,11 @@ func (s *SMS) say(ctx context.Context, key, text string) error {
 			}
 			s.remember(key, number)
 		}
-		if later != nil {
+		switch {
+		case later != nil && len(s.reached[key]) > 0:
+			// Modem and network are well: one number must not hold back all that follows.
+			return &Failure{Reason: reasonModem, OneWarning: true, Partly: true, Detail: fmt.Sprintf("%d of %d numbers have it, not all: %v", len(s.reached[key]), len(s.to), later)}
+		case later != nil:
 			return later
 		}
 		s.forget(key)

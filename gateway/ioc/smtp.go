@@ -14,7 +14,9 @@ import (
 	"net/smtp"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"haidang/gateway/ioc/cap"
@@ -126,6 +128,49 @@ type SMTP struct {
 	from          *mail.Address
 	to            []*mail.Address
 	timeout       time.Duration
+	reached       reached
+}
+
+// mailMemory is of how many mails it is known who has them, while others put them
+// off.
+const mailMemory = 256
+
+// reached is who has a mail that others have not, by its id.
+type reached struct {
+	mu    sync.Mutex
+	byID  map[string][]string
+	order []string // ids
+}
+
+func (r *reached) of(id string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.byID[id])
+}
+
+func (r *reached) add(id string, addresses []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.byID[id]; !known {
+		if len(r.order) == mailMemory {
+			delete(r.byID, r.order[0])
+			r.order = r.order[1:]
+		}
+		r.order = append(r.order, id)
+	}
+	if r.byID == nil {
+		r.byID = map[string][]string{}
+	}
+	r.byID[id] = append(r.byID[id], addresses...)
+}
+
+func (r *reached) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.byID[id]; known {
+		delete(r.byID, id)
+		r.order = slices.DeleteFunc(r.order, func(other string) bool { return other == id })
+	}
 }
 
 // NewSMTP makes a mail recipient of a valid configuration.
@@ -162,10 +207,10 @@ func (s *SMTP) Picks(w telemetry.Warning) bool { return s.picks(&w) }
 func (s *SMTP) Deliver(ctx context.Context, w telemetry.Warning) error {
 	b := s.texts.from.Chronicle.Now(w)
 	vi, en := s.write(&b, true), s.write(&b, false)
-	return s.send(ctx, s.compose(mailing{
+	return s.send(ctx, mailing{
 		id: b.Identifier, thread: b.Earlier(), title: vi.Title, vi: vi.Body, en: en.Title + "\n\n" + en.Body,
 		urgent: w.Severity >= telemetry.Severe && b.Type != cap.TypeCancel,
-	}))
+	})
 }
 
 // A mailing is what a mail says.
@@ -224,10 +269,10 @@ func (s *SMTP) compose(m mailing) []byte {
 }
 
 // send makes one attempt to hand a mail to the server.
-func (s *SMTP) send(ctx context.Context, text []byte) error {
+func (s *SMTP) send(ctx context.Context, m mailing) error {
 	attempt, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	err := s.converse(attempt, text)
+	err := s.converse(attempt, m)
 	switch {
 	case err == nil:
 		return nil
@@ -240,7 +285,7 @@ func (s *SMTP) send(ctx context.Context, text []byte) error {
 }
 
 // converse speaks SMTP (RFC 5321) once.
-func (s *SMTP) converse(ctx context.Context, text []byte) (err error) {
+func (s *SMTP) converse(ctx context.Context, m mailing) (err error) {
 	secure, err := s.access.tls(s.host)
 	if err != nil {
 		return &Failure{Reason: reasonTLS, Detail: err.Error()}
@@ -275,7 +320,7 @@ func (s *SMTP) converse(ctx context.Context, text []byte) (err error) {
 			return &Failure{Reason: reasonLogin, Detail: "log in as " + s.user + ": " + err.Error()}
 		}
 	}
-	refused, err := s.hand(client, text)
+	refused, err := s.hand(client, m)
 	if err != nil {
 		return err
 	}
@@ -299,41 +344,73 @@ func literal(local net.Addr) string {
 	return "[" + ip.String() + "]"
 }
 
-// hand gives the mail to the server for those addresses that it takes, and
-// returns what it says of the others.
-func (s *SMTP) hand(client *smtp.Client, text []byte) (refused []string, err error) {
+// hand gives the mail to the server for those addresses that it takes and that do
+// not have it from an attempt before, and returns what it says of the others. When
+// it puts some off, the error says so after the others have the mail.
+func (s *SMTP) hand(client *smtp.Client, m mailing) (refused []string, err error) {
 	if err := client.Mail(s.from.Address); err != nil {
 		return nil, err
 	}
+	have := s.reached.of(m.id)
+	var taken []string
+	var later *Failure
 	for _, to := range s.to {
-		err := client.Rcpt(to.Address)
-		var answer *textproto.Error
-		if errors.As(err, &answer) && answer.Code/100 == 5 {
-			refused = append(refused, fmt.Sprintf("%s: %v", to.Address, err))
+		if slices.Contains(have, to.Address) {
 			continue
 		}
-		if err != nil {
-			return nil, err // it may take it later
+		err := client.Rcpt(to.Address)
+		var answer *textproto.Error
+		switch errors.As(err, &answer); {
+		case err == nil:
+			taken = append(taken, to.Address)
+		case answer != nil && answer.Code/100 == 5:
+			refused = append(refused, fmt.Sprintf("%s: %v", to.Address, err))
+		case answer != nil && answer.Code != serviceCloses:
+			later = &Failure{Reason: statusReason(answer.Code), Detail: fmt.Sprintf("%s: %v", to.Address, err)}
+		default:
+			return nil, err
 		}
 	}
-	if len(refused) == len(s.to) {
+	if len(taken) > 0 {
+		if err := s.data(client, s.compose(m)); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case later != nil && len(taken)+len(have) > 0:
+		s.reached.add(m.id, taken)
+		later.OneWarning, later.Partly = true, true // the server is well: one address must not hold back all that follows
+		return nil, later
+	case later != nil:
+		return nil, later // it may take it later
+	case len(refused) == len(s.to):
 		return nil, &Failure{Reason: reasonAddress, Detail: "every address is refused: " + strings.Join(refused, "; ")}
 	}
+	s.reached.forget(m.id)
+	return refused, nil
+}
+
+// serviceCloses is the answer of a server that ends the conversation (RFC 5321,
+// 3.8).
+const serviceCloses = 421
+
+// data hands over the text of a mail.
+func (s *SMTP) data(client *smtp.Client, text []byte) error {
 	w, err := client.Data()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := w.Write(text); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.Close(); err != nil {
 		var answer *textproto.Error
 		if errors.As(err, &answer) && answer.Code/100 == 5 {
-			return nil, &Failure{Reason: reasonStatus5xx, OneWarning: true, Detail: "the server refuses the mail: " + err.Error()}
+			return &Failure{Reason: reasonStatus5xx, OneWarning: true, Detail: "the server refuses the mail: " + err.Error()}
 		}
-		return nil, err
+		return err
 	}
-	return refused, nil
+	return nil
 }
 
 // auth chooses how to log in: PLAIN where the server offers it, else LOGIN.

@@ -194,7 +194,7 @@ type Account struct {
 	Publish, Subscribe []string
 	Limits             Limits // those of its role filled in
 	// Narrowed are the only rights that hold when it came with a token that has
-	// less than its account; nil: all of its role.
+	// less than its account; nil: all of its role. Over MQTT they hold as well.
 	Narrowed []Right
 
 	// Life ends when the account is removed or changed; with it what it began
@@ -241,14 +241,20 @@ func (a *Account) Speaks(device string) bool {
 // SpeaksForAll reports whether no device needs to be asked about.
 func (a *Account) SpeaksForAll() bool { return a.Speaks("*") } // which is no name
 
-// MayPublish reports whether the account may publish on the topic.
+// MayPublish reports whether the account may publish on the topic. A token with
+// narrower rights needs that to write.
 func (a *Account) MayPublish(topic string) bool {
-	return a.covers(a.Role.publishes(), a.Publish, topic)
+	return (a.Narrowed == nil || slices.Contains(a.Narrowed, Write)) && a.covers(a.Role.publishes(), a.Publish, topic)
 }
 
 // MaySubscribe reports whether the account may read every topic that the filter
-// matches. A shared subscription needs what its filter needs.
+// matches. A shared subscription needs what its filter needs. A token with narrower
+// rights needs that to read, where its account has it: a device has not, and hears
+// what is for it all the same.
 func (a *Account) MaySubscribe(filter string) bool {
+	if a.Narrowed != nil && slices.Contains(a.Role.rights(), Read) && !slices.Contains(a.Narrowed, Read) {
+		return false
+	}
 	if rest, shared := strings.CutPrefix(filter, "$share/"); shared {
 		_, within, ok := strings.Cut(rest, "/")
 		if !ok {

@@ -196,3 +196,26 @@ func BenchmarkMayPublish(b *testing.B) {
 		a.MayPublish("telemetry/kim-long/river")
 	}
 }
+
+// A token that has less than its account has less over MQTT, too.
+func TestTopicsOfNarrowTokens(t *testing.T) {
+	for _, c := range []struct {
+		role                Role
+		rights              []Right
+		publish, hear, read bool // on its own topic, its commands, all telemetry
+	}{
+		{RoleAdministrator, nil, true, true, true},
+		{RoleAdministrator, []Right{Read}, false, true, true},
+		{RoleAdministrator, []Right{Write}, true, false, false},
+		{RoleAdministrator, []Right{Operate}, false, false, false},
+		{RoleStation, nil, true, true, false},
+		{RoleStation, []Right{Write}, true, true, false},
+		{RoleReader, []Right{Read}, false, false, true},
+	} {
+		a := &Account{Name: "kim-long", Role: c.role, Narrowed: c.rights, Life: context.Background()}
+		if a.MayPublish("telemetry/kim-long/river") != c.publish || a.MaySubscribe("commands/kim-long/#") != c.hear || a.MaySubscribe("telemetry/#") != c.read {
+			t.Errorf("%s with a token for %v: publishes %t, hears %t, reads %t", c.role, c.rights,
+				a.MayPublish("telemetry/kim-long/river"), a.MaySubscribe("commands/kim-long/#"), a.MaySubscribe("telemetry/#"))
+		}
+	}
+}

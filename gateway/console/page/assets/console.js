@@ -210,8 +210,11 @@ const console_ = (() => {
       place.append(label);
     }
     const form = dialog.querySelector("form");
+    let sending = false; // a second key or click must not do it twice
     form.onsubmit = async (event) => {
       event.preventDefault();
+      if (sending) return;
+      sending = true;
       const said = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value.trim()]));
       if (said.by) localStorage.setItem("by", said.by);
       const error = document.getElementById("ask-error");
@@ -222,6 +225,7 @@ const console_ = (() => {
       } catch (wrong) {
         error.textContent = wrong.message;
       }
+      sending = false;
     };
     dialog.showModal();
     (Object.values(inputs).find((input) => !input.value) ?? form.querySelector("button")).focus();

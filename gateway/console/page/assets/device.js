@@ -19,7 +19,9 @@
 
   // A number stays a number and a truth a truth; nothing puts back what the file says.
   const parsed = (words) => (words === "" ? null : words === "true" || words === "false" ? words === "true" : !isNaN(Number(words)) ? Number(words) : words);
-  const degrees = (words) => (words === "" ? null : Number(words.replace(",", ".")));
+  // What is no number goes as it is, for the gateway to refuse: NaN would be null, and
+  // that puts back what the file says.
+  const degrees = (words) => (words === "" ? null : isNaN(words.replace(",", ".")) ? words : Number(words.replace(",", ".")));
   const hint = t("để trống: lấy lại giá trị trong tệp", "empty: back to what the file says");
 
   function edit(button) {
