@@ -86,16 +86,18 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 		return err
 	}
 	var batch []telemetry.Transition
+	in := map[string]bool{} // the batch, by id: a frame may raise thousands
 	var unwritable error
 	for _, s := range steps {
 		// The next step of a warning depends on the one before it.
-		if slices.ContainsFunc(batch, func(t telemetry.Transition) bool { return t.ID == s.ID }) {
+		if in[s.ID] {
 			lost, err := c.writeRest(ctx, batch)
 			if err != nil {
 				return err
 			}
 			unwritable = errors.Join(unwritable, lost)
 			batch = batch[:0]
+			clear(in)
 		}
 		c.mu.Lock()
 		next, isNew := c.board.Step(s)
@@ -105,6 +107,7 @@ func (c *centre) Step(ctx context.Context, steps []telemetry.Transition) error {
 		c.mu.Unlock()
 		if isNew {
 			batch = append(batch, next)
+			in[s.ID] = true
 		}
 	}
 	lost, err := c.writeRest(ctx, batch)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,7 @@ type evaluator struct {
 	logger *slog.Logger
 	every  time.Duration // between checkpoints
 	far    uint64        // frames after which one is kept earlier
+	ticks  bool          // the log has a record at least every few seconds; see refused
 
 	mu       sync.Mutex // guards the engine between a frame and a checkpoint
 	position uint64     // last frame that was evaluated and whose steps are written
@@ -208,6 +210,10 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 		if err != nil {
 			return err
 		}
+		if gap := e.refused(frame.Received, readings); gap > 0 {
+			readings = append([]telemetry.Reading{{Kind: telemetry.KindStart, Time: frame.Received,
+				Values: []telemetry.Value{{Name: "down_s", Number: gap.Seconds()}}}}, readings...)
+		}
 		e.ahead = true
 		steps := e.engine.Evaluate(frame.Received, readings)
 		if err := e.write(ctx, steps); err != nil {
@@ -220,6 +226,21 @@ func (e *evaluator) accept(ctx context.Context, batch *spool.Batch[telemetry.Rea
 		}
 	}
 	return nil
+}
+
+// refused is how long the log took nothing before a frame that does not say so
+// itself: its disk was full, or hung. A running gateway writes a tick in every
+// silence, so that there is no other reason; to the rules it is as if it had been
+// down. It depends on the log alone, as all that is evaluated.
+func (e *evaluator) refused(received time.Time, readings []telemetry.Reading) time.Duration {
+	last := e.engine.LogTime()
+	if gap := received.Sub(last); e.ticks && !last.IsZero() && gap > rules.MinGap &&
+		!slices.ContainsFunc(readings, func(r telemetry.Reading) bool {
+			return r.Kind == telemetry.KindStart || r.Kind == telemetry.KindClock
+		}) {
+		return gap
+	}
+	return 0
 }
 
 // learn notes what the engine holds while it goes through the log without a

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,4 +102,32 @@ func TestComesFurther(t *testing.T) {
 		blob, err := s.LoadCheckpoint(t.Context(), followRules)
 		return err == nil && len(blob) > checkpointHead && binary.BigEndian.Uint64(blob)&^learningBit > 3
 	})
+}
+
+// TestRefusedIsNotSilent: while the disk is full nothing is received, and no station
+// is silent for that.
+func TestRefusedIsNotSilent(t *testing.T) {
+	for _, ticks := range []bool{true, false} {
+		g := prepare(t, "rules: [rules.yaml]\n")
+		g.write("rules.yaml", `rules:
+  - {name: quiet, on: river, when: silent("30m"), severity: moderate, message: {vi: im, en: quiet}}
+`)
+		start := time.Now().Add(-3 * time.Hour)
+		var later atomic.Int64 // ns
+		s := spoolIn(t, t.TempDir(), func(o *spool.Options) {
+			o.Now = func() time.Time { return start.Add(time.Duration(later.Load())) }
+		})
+		j := judgeOf(t, s)
+		j.evaluator.ticks = ticks
+		j.announce(folder{dir: g.dir}, "gateway.yaml", start)
+		j.run()
+		j.level(0.5)
+		later.Store(int64(2 * time.Hour))
+		j.level(0.5)
+		eventually(t, "all is evaluated", 5*time.Second, func() bool { return j.evaluator.done.Load() == s.Readings().Last() })
+		if got := j.centre.Warnings(true); (len(got) == 0) != ticks {
+			t.Errorf("ticks %v: %+v", ticks, got)
+		}
+		j.end()
+	}
 }

@@ -125,6 +125,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
 		return nil, err
 	}
+	g.evaluator.ticks = m.recording == nil
 	if m.recording == nil {
 		if err := g.openSources(); err != nil {
 			return nil, err

@@ -117,15 +117,18 @@ func (p *pulse) begin(ctx context.Context, down time.Duration) bool {
 	if _, set := p.clock.Wall(); !set {
 		back = 0 // stamps have log time until the clock is set
 	}
-	record := p.record(telemetry.KindStart,
-		telemetry.Value{Name: "down_s", Number: max(down, 0).Seconds()},
-		telemetry.Value{Name: "wall_jump_s", Number: back.Seconds()})
-	for !p.write(ctx, record) {
+	for began := p.clock.Now(); ; {
+		// While the log takes nothing, nothing is received: that is part of the gap.
+		gone := max(down, 0) + p.clock.Now().Sub(began)
+		if p.write(ctx, p.record(telemetry.KindStart,
+			telemetry.Value{Name: "down_s", Number: gone.Seconds()},
+			telemetry.Value{Name: "wall_jump_s", Number: back.Seconds()})) {
+			return true
+		}
 		if !wait(ctx, time.Second) {
 			return false
 		}
 	}
-	return true
 }
 
 func (p *pulse) record(kind string, values ...telemetry.Value) telemetry.Reading {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -362,5 +363,22 @@ func TestUnwritableWarning(t *testing.T) {
 		if _, ok := j.centre.Warning(id); !ok {
 			t.Errorf("warning %q is lost with the one that cannot be written", id)
 		}
+	}
+}
+
+// TestManyWarningsOfAFrame: when a whole coast falls silent at once, the warnings
+// behind it do not wait for minutes.
+func TestManyWarningsOfAFrame(t *testing.T) {
+	j := judgeOf(t, spoolIn(t, t.TempDir(), func(o *spool.Options) { o.Scratch = true }))
+	steps := make([]telemetry.Transition, 40_000)
+	for i := range steps {
+		steps[i] = raised("vessel-" + strconv.Itoa(100_000+i) + "-silent")
+	}
+	begin := time.Now()
+	if err := j.centre.Step(t.Context(), steps); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("%d warnings are written after %s", len(steps), took)
 	}
 }

@@ -122,6 +122,7 @@ func (e *Engine) rejoin() {
 		d.site = e.sites[d.siteName]
 		for _, s := range d.streams {
 			if s != nil {
+				s.join(e.set)
 			}
 		}
 	}

@@ -14,6 +14,8 @@
 //   - a device time before 2000 or more than a day ahead is replaced by the
 //     time of receipt; the reading is suspect and keeps the device's time as
 //     the word device_time;
+//   - a number called like the quality or the word of another value
+//     (level_m_quality beside level_m) becomes a word: the log has its name;
 //   - values are calibrated;
 //   - values outside the range of their kind are bad, and so are words where the
 //     kind has a number (set aside when Strict);

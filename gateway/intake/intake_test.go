@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,25 @@ func TestWordForNumber(t *testing.T) {
 	b = setup(t, true)
 	if got := b.accept(t, word("n/a"), river(1)); len(got) != 1 || len(b.letters.records) != 1 || b.letters.records[0].Reason != "word_for_number" {
 		t.Errorf("strict: %+v, %+v", got, b.letters.records)
+	}
+}
+
+// TestNumberThatLooksLikeAQuality: in the log level_m_quality is a word, the quality
+// of level_m; as a number of one device it would keep what is bad of all others out
+// of the store.
+func TestNumberThatLooksLikeAQuality(t *testing.T) {
+	b := setup(t, false)
+	for _, kind := range []string{"river", "unknown"} {
+		r := river(1)
+		r.Kind = kind
+		for _, name := range []string{"level_m_quality", "level_m_text", "air_quality"} {
+			r.Values = append(r.Values, telemetry.Value{Name: name, Number: 2.5})
+		}
+		got := b.accept(t, r)[0].Values
+		want := []telemetry.Value{{Name: "level_m", Number: 1}, {Name: "level_m_quality", Text: "2.5"}, {Name: "level_m_text", Text: "2.5"}, {Name: "air_quality", Number: 2.5}}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %+v, want %+v", kind, got, want)
+		}
 	}
 }
 

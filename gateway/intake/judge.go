@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 // force, that is the quality, whatever the device says, and nothing is tested.
 func (in *Intake) judge(known *world, r *telemetry.Reading, periods []telemetry.Period, failures []failure) []failure {
 	kind := known.Kinds.Kind(r.Kind)
+	apart(kind, r)
 	p := known.plan(r.Device, r.Kind)
 	if whole := inForce(periods, "", r); whole != telemetry.Good {
 		in.excuse(kind, p, r, whole)
@@ -100,5 +102,25 @@ func number(v *telemetry.Value) {
 	}
 	if f, err := strconv.ParseFloat(strings.TrimSpace(v.Text), 64); err == nil && telemetry.Finite(f) {
 		v.Number, v.Text = f, ""
+	}
+}
+
+// apart makes words of numbers that the log and the store would write where the
+// quality or the word of another value goes: level_m_quality beside level_m. One
+// such number in the store would keep out all readings of the kind, of whatever
+// device, that have the other.
+func apart(kind *telemetry.Kind, r *telemetry.Reading) {
+	for i := range r.Values {
+		v := &r.Values[i]
+		of, ok := strings.CutSuffix(v.Name, "_quality")
+		if !ok {
+			of, ok = strings.CutSuffix(v.Name, "_text")
+		}
+		if !ok || v.Text != "" || quantity(kind, v.Name) != nil {
+			continue
+		}
+		if quantity(kind, of) != nil || slices.ContainsFunc(r.Values, func(v telemetry.Value) bool { return v.Name == of }) {
+			v.Text, v.Number = strconv.FormatFloat(v.Number, 'g', -1, 64), 0
+		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"haidang/gateway/telemetry"
 )
 
 // blocksOf returns the block files of a stream.
@@ -300,5 +302,49 @@ func TestEnds(t *testing.T) {
 	defer e.close()
 	if e.of(logWarnings) != notes[3] {
 		t.Errorf("beside a damaged note %+v is found, want %+v", e.of(logWarnings), notes[3])
+	}
+}
+
+// TestDroppedIsNotDamaged: what a log drops at its bound just before a kill is no
+// damage.
+func TestDroppedIsNotDamaged(t *testing.T) {
+	s := open(t, t.TempDir())
+	block := bytes.Repeat([]byte("x"), 300<<10)
+	for range lettersMaxBytes/len(block) + 40 { // a block of the oldest is dropped
+		if err := s.DeadLetters().Append(soon(t), []telemetry.DeadLetter{{Source: "broker", Reason: "bad_json", Bytes: block}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed := copyOf(t, s)
+	shut(t, s)
+	var said blackboard
+	s = open(t, killed, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
+	if text := said.String(); strings.Contains(text, "ERROR") {
+		t.Errorf("it says %s", text)
+	}
+}
+
+// TestLongTailLost: a log that has lost a million frames at its end is read as one
+// that has lost one.
+func TestLongTailLost(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for i := range 3 {
+		if err := s.Warnings().Append(soon(t), []telemetry.Transition{{Warning: telemetry.Warning{ID: "w", N: i + 1}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const last = 1_000_000
+	s.ends.note(logWarnings, func(e end) end { e.last = last; return e })
+	shut(t, s)
+	s = open(t, dir)
+	if got := s.Warnings().Last(); got != last {
+		t.Fatalf("the last is %d: the test shows nothing", got)
+	}
+	if _, warnings := sequences(t, s); !slices.Equal(warnings, []uint64{1, 2, 3}) {
+		t.Errorf("read: %v", warnings)
+	}
+	if list, err := s.Warnings().Newest(soon(t), 10); err != nil || len(list) != 3 {
+		t.Errorf("the newest: %d, %v", len(list), err)
 	}
 }

@@ -146,7 +146,7 @@ func (m *mender) stream(name string, isLog bool, note end) error {
 			return err
 		}
 	}
-	p := plan{stream: name, note: note, closed: m.closed, ours: name != streamReadings || !m.drops}
+	p := plan{stream: name, note: note, closed: m.closed, ours: !m.empties(name, blocks)}
 	if isLog {
 		blocks = p.log(blocks, filepath.Join(folder, blockFolder))
 	} else {
@@ -170,6 +170,24 @@ func (m *mender) stream(name string, isLog bool, note end) error {
 		}
 	}
 	return nil
+}
+
+// empties reports whether JetStream may have dropped the oldest frames of a stream
+// since that was last noted: it does so with a log that is at its bound.
+func (m *mender) empties(stream string, blocks []*block) bool {
+	bound, size := 0, 0
+	switch stream {
+	case streamReadings:
+		return m.drops
+	case streamWarnings:
+		bound = warningsMaxBytes
+	case streamLetters:
+		bound = lettersMaxBytes
+	}
+	for _, b := range blocks {
+		size += b.size
+	}
+	return bound > 0 && size+maxRecord >= bound
 }
 
 // scan reads the blocks of a folder, in order.

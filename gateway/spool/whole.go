@@ -67,11 +67,12 @@ func (c *core) newest(ctx context.Context) (uint64, error) {
 		return 0, fmt.Errorf("ask for the newest of the %s: %w", c.name, err)
 	}
 	state := stream.CachedInfo().State
-	if state.Msgs == 0 {
-		return 0, nil
+	last, err := c.lastThere(ctx, stream)
+	if err != nil || last == 0 {
+		return 0, err
 	}
 	// After a torn tail JetStream counts frames that it cannot read any more.
-	for seq := state.LastSeq; seq >= max(state.FirstSeq, 1); seq-- {
+	for seq := last; seq >= max(state.FirstSeq, 1); seq-- {
 		m, err := stream.GetMsg(ctx, seq)
 		if err == nil {
 			if _, err := parseHead(m.Header); err == nil {
@@ -86,6 +87,20 @@ func (c *core) newest(ctx context.Context) (uint64, error) {
 	return 0, nil
 }
 
+// lastThere returns the sequence of the newest frame that the stream has, 0 when it
+// has none. Its last sequence may be that of a frame that is lost, and so may be
+// thousands before it.
+func (c *core) lastThere(ctx context.Context, stream jetstream.Stream) (uint64, error) {
+	m, err := stream.GetLastMsgForSubject(ctx, c.subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for the newest of the %s: %w", c.name, err)
+	}
+	return m.Sequence, nil
+}
+
 // Newest returns up to limit records, the newest first. It is for people: it
 // asks for frame by frame.
 func (l *Log[T]) Newest(ctx context.Context, limit int) ([]T, error) {
@@ -96,9 +111,13 @@ func (l *Log[T]) Newest(ctx context.Context, limit int) ([]T, error) {
 		return nil, fmt.Errorf("ask for the newest of the %s: %w", l.core.name, err)
 	}
 	state := stream.CachedInfo().State
+	last, err := l.core.lastThere(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
 	decode := l.codec.decoder()
 	var out []T
-	for seq := state.LastSeq; seq >= max(state.FirstSeq, 1) && state.Msgs > 0 && len(out) < limit; seq-- {
+	for seq := last; seq >= max(state.FirstSeq, 1) && len(out) < limit; seq-- {
 		m, err := stream.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue

@@ -117,15 +117,11 @@ func (t *Transition) follow(before *Transition) {
 	}
 	t.AssignedTo, t.FalseAlarm, t.Quiet = before.AssignedTo, before.FalseAlarm, before.Quiet
 	rises := t.Severity > before.Severity
-	switch before.State {
-	case Acknowledged, OutOfService:
-		if !rises && before.AckedBy != "" {
-			t.State, t.AckedBy = Acknowledged, before.AckedBy
-		}
-	case Shelved:
-		if before.Expires != nil && t.At.Before(*before.Expires) {
-			t.State, t.Expires, t.AckedBy = Shelved, before.Expires, before.AckedBy
-		}
+	switch {
+	case before.State == Shelved && before.Expires != nil && t.At.Before(*before.Expires):
+		t.State, t.Expires, t.AckedBy = Shelved, before.Expires, before.AckedBy
+	case before.State != Active && !rises && before.AckedBy != "": // also when shelving is over
+		t.State, t.AckedBy = Acknowledged, before.AckedBy
 	}
 }
 

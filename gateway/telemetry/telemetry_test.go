@@ -363,3 +363,26 @@ func TestToldAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStepAfterShelving: a step that comes when the time of shelving is over, and
+// before that is written, finds the warning as shelving has left it.
+func TestStepAfterShelving(t *testing.T) {
+	until := time.Unix(1002, 0)
+	for severity, want := range map[Severity]State{Moderate: Acknowledged, Extreme: Active} {
+		b := NewBoard()
+		raise, _ := b.Step(step(1, Active, Severe))
+		b.Apply(raise)
+		for n, act := range []Act{{Do: Ack}, {Do: Shelve, Until: &until}} {
+			act.ID, act.N, act.By, act.At = "w", n+1, "lan", time.Unix(1001, 0)
+			next, err := b.Act(act)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Apply(next)
+		}
+		next, _ := b.Step(step(2, Active, severity)) // at 1002 s
+		if by := map[State]string{Acknowledged: "lan"}[want]; next.State != want || next.AckedBy != by || next.Expires != nil {
+			t.Errorf("%s: %s by %q until %v, want %s by %q", severity, next.State, next.AckedBy, next.Expires, want, by)
+		}
+	}
+}
