@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -67,13 +68,19 @@ func (l *buffer) tail() string {
 	return text[max(0, len(text)-6000):]
 }
 
+// freePorts returns addresses that are free now. They are below those that the
+// kernel gives to outgoing connections, one of which could have it when a process
+// that was killed wants it again.
 func freePorts(t testing.TB, n int) []string {
 	t.Helper()
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(out) < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.N(20_000)))
+		if err != nil && tries > 100+n {
 			t.Fatal(err)
+		}
+		if err != nil {
+			continue
 		}
 		defer l.Close()
 		out = append(out, l.Addr().String())
