@@ -61,7 +61,9 @@ func (s *Spool) attach(ctx context.Context) error {
 		return s.openParts(ctx)
 	}
 	s.cluster = newCluster(s)
-	s.tellLeft()
+	if part := s.options.Part; part == (Part{}) || part.Role == RoleIngest {
+		s.tellLeft()
+	}
 	told := ""
 	for pause := enterPause; ; pause = min(2*pause, enterAtMost) {
 		err := s.enter(ctx)
@@ -81,7 +83,11 @@ func (s *Spool) attach(ctx context.Context) error {
 		}
 		if text := err.Error(); text != told {
 			told, pause = text, enterPause
-			s.logger.Error("the gateway waits for its log and takes no readings", "error", err)
+			if s.options.Part == (Part{}) {
+				s.logger.Error("the gateway waits for its log and takes no readings", "error", err)
+			} else if !errors.Is(err, ErrTaken) { // standing by is a part's ordinary life
+				s.logger.Error("a part of the gateway waits for the log", "part", s.options.Part.String(), "error", err)
+			}
 			s.options.Waiting(err)
 		}
 		if errors.Is(err, ErrTaken) {
@@ -106,7 +112,8 @@ func (s *Spool) enter(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	wanted := s.wantedStreams()
+	config := s.options.Config.withDefaults(0)
+	wanted := s.wantedStreams(config)
 	if err := s.agree(ctx, known, wanted[:1]); err != nil { // that of the owners
 		return err
 	}
@@ -192,6 +199,11 @@ func (c *cluster) explain(err error) error {
 	c.mu.Lock()
 	refusal := c.refusal
 	c.mu.Unlock()
+	return explain(err, refusal)
+}
+
+// explain is cluster.explain; refusal is what the server does not allow us.
+func explain(err error, refusal string) error {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthRevoked):

@@ -19,9 +19,7 @@ import (
 // A core is one log without the type of its records: the queue, the committer
 // and what is known of its stream.
 type core struct {
-	name    string // readings
-	stream  string // READINGS
-	subject string // readings.0
+	place
 	spool   *Spool
 	metrics logMetrics
 
@@ -83,10 +81,10 @@ type settled struct {
 	err   error
 }
 
-func newCore(s *Spool, name, stream string) *core {
+func newCore(s *Spool, at place) *core {
 	return &core{
-		name: name, stream: stream, subject: name + ".0", spool: s,
-		metrics:  s.metrics.of(name),
+		place: at, spool: s,
+		metrics:  s.metrics.of(at.name),
 		capacity: semaphore.NewWeighted(MaxQueueBytes),
 		instance: rand.Text(),
 		wake:     make(chan struct{}, 1),

@@ -313,7 +313,7 @@ func TestStaleWriter(t *testing.T) {
 	for _, m := range []struct {
 		subject string
 		text    []byte
-	}{{ownerSubject, usurp}, {epochSubject, usurp}, {"warnings.0", []byte("{}\n")}, {objectSubject("rules"), []byte("{}")}} {
+	}{{ownerPrefix + wholeLease, usurp}, {epochPrefix + wholeLease, usurp}, {"warnings.0", []byte("{}\n")}, {objectSubject("rules"), []byte("{}")}} {
 		if _, err := js.Publish(soon(t), m.subject, m.text); err != nil {
 			t.Fatal(err)
 		}

@@ -75,28 +75,30 @@ func (c *logClock) given(t time.Time) time.Time {
 
 // streamConfig says how JetStream keeps the log.
 func (c *core) streamConfig() jetstream.StreamConfig {
-	return streamConfig(c.spool.config, c.name, c.stream)
+	return streamConfig(c.spool.config, c.place)
 }
 
-func streamConfig(config Config, name, stream string) jetstream.StreamConfig {
+func streamConfig(config Config, at place) jetstream.StreamConfig {
 	s := jetstream.StreamConfig{
-		Name:        stream,
-		Description: "haidang: " + name,
-		Subjects:    []string{name + ".*"},
+		Name:        at.stream,
+		Description: "haidang: " + at.name,
+		Subjects:    at.subjects,
 		Storage:     jetstream.FileStorage,
 		Replicas:    config.Replicas,
 		MaxMsgSize:  serverMaxPayload,
 		Discard:     jetstream.DiscardOld,
 	}
-	switch stream {
-	case streamReadings:
-		s.MaxBytes, s.MaxAge = int64(config.MaxBytes), config.MaxAge.Std()
+	switch at.kind {
+	case logReadings:
+		s.MaxBytes, s.MaxAge = int64(config.MaxBytes)/int64(max(config.Partitions, 1)), config.MaxAge.Std()
 		if config.Full == Refuse {
 			s.Discard = jetstream.DiscardNew
 		}
-	case streamWarnings:
+	case logWarnings:
 		s.MaxBytes, s.MaxAge = warningsMaxBytes, warningsMaxAge
-	case streamLetters:
+	case logSteps: // an engine whose steps nobody takes waits: none may be missed
+		s.MaxBytes, s.MaxAge, s.Discard = warningsMaxBytes, warningsMaxAge, jetstream.DiscardNew
+	case logLetters:
 		s.MaxBytes, s.MaxAge = lettersMaxBytes, lettersMaxAge
 	}
 	s.Duplicates = min(2*time.Minute, s.MaxAge)
