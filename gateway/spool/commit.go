@@ -36,11 +36,12 @@ type core struct {
 	clock    logClock
 	instance string // of message ids, in a cluster
 	sent     uint64 // message ids given
-	acked    uint64 // sequence of our newest frame, in a cluster
+	acked    uint64 // sequence of our newest frame, in a cluster; of the warnings the one behind which we write
 
 	finished     chan settled
 	last         atomic.Uint64 // newest frame on disk
 	lastReceived atomic.Int64  // its receipt time, Unix ns
+	newestAt     atomic.Int64  // when the cluster got the newest frame of anybody, Unix ns; set by room for a part
 	broken       atomic.Bool   // the last frame could not be written
 	full         atomic.Bool   // the last frame was refused for want of room
 	lowDisk      atomic.Bool   // set by room: refuse before the disk is full
@@ -227,8 +228,15 @@ func (c *core) commit() {
 // stamp closes the frame.
 func (c *core) stamp(f *pending) {
 	f.seq = c.last.Load() + 1
+	if c.exclusive() {
+		f.seq = c.acked + 1 // a follower may have seen what somebody else has written
+	}
 	if f.at.IsZero() {
-		f.received = c.clock.now(c.spool.options.Now())
+		now := c.spool.options.Now()
+		if c.spool.options.Part != (Part{}) {
+			c.clock.behind(time.Unix(0, c.lastReceived.Load()), now)
+		}
+		f.received = c.clock.now(now)
 	} else {
 		f.received = c.clock.given(f.at)
 	}
@@ -396,7 +404,7 @@ func (c *core) finish(f *pending, err error) {
 	if err == nil && f.count > 0 {
 		c.noteEnd(f)
 		c.moveLast(f.seq)
-		c.lastReceived.Store(f.received.UnixNano())
+		c.moveReceived(f.received)
 		c.full.Store(false)
 		c.metrics.frames.Inc()
 		c.metrics.records.Add(float64(f.count))

@@ -144,6 +144,9 @@ func (l *Log[T]) Lag(name string) uint64 {
 // what they made of the frames first. A position never moves back. It is stored
 // within a fraction of a second, and by Close.
 func (l *Log[T]) Commit(_ context.Context, name string, seq uint64) error {
+	if part := l.core.spool.options.Part; part.shared() {
+		return fmt.Errorf("commit %s of the %s: %s has no positions", name, l.core.name, part)
+	}
 	if l.core.spool.life.Err() != nil {
 		return ErrClosed
 	}

@@ -59,7 +59,8 @@ type owner struct {
 	at       *link
 	revision uint64    // of our lease
 	sent     time.Time // when it was asked for
-	lost     error     // another has been the owner since: there is no way back
+	lost     error     // there is no way back: another has been the owner since
+	resigned bool      // or we have to begin anew
 
 	stop  context.CancelFunc
 	ended chan struct{} // closed when renew has ended; nil before begin
@@ -270,9 +271,30 @@ func (o *owner) renew(ctx context.Context) error {
 		err = o.rivals(ctx, js)
 	}
 	if errors.Is(err, ErrTaken) {
-		o.mu.Lock()
+		return o.lose(err)
+	}
+	return err
+}
+
+// resign gives up a lease that is ours.
+func (o *owner) resign(why string) error {
+	o.mu.Lock()
+	o.resigned = o.lost == nil
+	o.mu.Unlock()
+	return o.lose(&takenError{o.lease, why})
+}
+
+// lose notes that there is no way back to the lease, and why.
+func (o *owner) lose(err error) error {
+	o.mu.Lock()
+	again := o.lost != nil
+	if again {
+		err = o.lost
+	} else {
 		o.lost = err
-		o.mu.Unlock()
+	}
+	o.mu.Unlock()
+	if !again {
 		o.cluster.surrender(err)
 	}
 	return err
@@ -335,10 +357,10 @@ func (o *owner) end() {
 		<-o.ended
 	}
 	o.mu.Lock()
-	at, revision, lost := o.at, o.revision, o.lost
+	at, revision, lost := o.at, o.revision, o.lost != nil && !o.resigned
 	o.revision, o.sent = 0, time.Time{}
 	o.mu.Unlock()
-	if revision == 0 || lost != nil || !at.writing.IsConnected() {
+	if revision == 0 || lost || !at.writing.IsConnected() {
 		return // it ends by itself
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askPatience)

@@ -117,14 +117,21 @@ func (r *room) thin() {
 }
 
 // empty drops the readings that all followers have, but for the last frame,
-// from which log time goes on after a restart.
+// from which log time goes on after a restart. The centre of several machines drops
+// the steps that it has.
 func (r *room) empty(ctx context.Context, now bool) error {
-	if !now && time.Since(r.emptied) < emptyPause {
+	full := r.spool.options.Part != (Part{}) && r.spool.anyFull() // others give it free, and do not tell
+	if !now && !full && time.Since(r.emptied) < emptyPause {
 		return nil
 	}
 	r.emptied = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
+	if r.spool.options.Part.Role == RoleRules {
+		if err := r.spool.positions.look(ctx); err != nil {
+			return err
+		}
+	}
 	for _, c := range r.spool.cores() {
 		stream, err := r.spool.current().append.Stream(ctx, c.stream)
 		if err != nil {
@@ -134,8 +141,8 @@ func (r *room) empty(ctx context.Context, now bool) error {
 		if err := r.spool.trust(ctx, r.spool.current()); err != nil {
 			return fmt.Errorf("look at the log of %s: %w", c.name, err)
 		}
-		if c == r.spool.readings.core && state.LastSeq > 0 {
-			upTo := min(r.spool.positions.slowest(), state.LastSeq-1)
+		if slowest, does := r.spool.positions.emptied(c); does && state.LastSeq > 0 {
+			upTo := min(slowest, state.LastSeq-1)
 			if upTo >= state.FirstSeq && upTo > r.upTo {
 				c.noteState(jetstream.StreamState{FirstSeq: upTo + 1}) // first: what is gone then is not lost
 				r.spool.writing.RLock()
@@ -150,6 +157,7 @@ func (r *room) empty(ctx context.Context, now bool) error {
 				}
 			}
 		}
+		c.learn(state)
 		c.storedBytes.Store(int64(state.Bytes))
 		c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	}

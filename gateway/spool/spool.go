@@ -312,6 +312,11 @@ func (s *Spool) needed() []*core {
 	return []*core{s.readings.core}
 }
 
+// anyFull reports whether a log that the part writes to is full.
+func (s *Spool) anyFull() bool {
+	return slices.ContainsFunc(s.needed(), func(c *core) bool { return c.full.Load() })
+}
+
 // takeFolder makes the folder and takes its lock. Parts share it: their leases
 // keep others out.
 func (s *Spool) takeFolder() (err error) {

@@ -63,6 +63,14 @@ func (c *logClock) now(t time.Time) time.Time {
 	return c.last
 }
 
+// behind makes log time go on from t, when that is later: a frame of another
+// machine was received then, as it seems now.
+func (c *logClock) behind(t, now time.Time) {
+	if t.After(c.last) {
+		c.last, c.seen = t.UTC(), now
+	}
+}
+
 // given returns the receipt time of what is said to be received at t. It is not
 // the clock's, so it says nothing about the clock's pace.
 func (c *logClock) given(t time.Time) time.Time {
@@ -136,6 +144,9 @@ func (c *core) open(ctx context.Context) error {
 	}
 	state := stream.CachedInfo().State
 	c.last.Store(state.LastSeq)
+	if c.exclusive() {
+		c.acked = state.LastSeq
+	}
 	c.storedBytes.Store(int64(state.Bytes))
 	c.noteState(state)
 	if state.Msgs == 0 {
