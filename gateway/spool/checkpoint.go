@@ -128,10 +128,26 @@ func (s *Spool) saved(ctx context.Context, name string) ([]savedObject, error) {
 // before it, and an error when that is damaged too.
 func (s *Spool) LoadCheckpoint(ctx context.Context, name string) ([]byte, error) {
 	name = s.checkpointOf(name)
-	saved, err := s.saved(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+	for tries := 0; ; tries++ {
+		saved, err := s.saved(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+		}
+		blob, err := s.load(ctx, name, saved)
+		if err == nil || s.cluster == nil || tries == loadTries {
+			return blob, err
+		}
+		// An owner that has just lost the log may have replaced it meanwhile.
+		if again, e := s.saved(ctx, name); e != nil || len(again) == 0 || again[0].seq == saved[0].seq {
+			return nil, err
+		}
 	}
+}
+
+const loadTries = 2
+
+// load returns the first of the checkpoints that is whole.
+func (s *Spool) load(ctx context.Context, name string, saved []savedObject) ([]byte, error) {
 	var errs []error
 	for _, object := range saved {
 		blob, err := s.pieces(ctx, object.info)
