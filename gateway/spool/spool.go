@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -287,6 +288,8 @@ func (s *Spool) Health() error {
 			return fmt.Errorf("%w: the disk of %s is nearly full", ErrFull, s.options.Dir)
 		case c.full.Load():
 			return fmt.Errorf("%w: %s on disk", ErrFull, s.bound(c))
+		case c.broken.Load() && s.cluster != nil:
+			return cmp.Or(s.cluster.health(), ErrUnavailable) // it may know why
 		case c.broken.Load():
 			return ErrUnavailable
 		}
