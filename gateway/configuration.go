@@ -45,6 +45,15 @@ type Configuration struct {
 	Gateway string `yaml:"gateway"` // this gateway's own name
 	Strict  bool   `yaml:"strict"`  // set aside what the catalogue does not know
 
+	// Roles are what this machine does of a centre that runs on several of them, with
+	// one log in a cluster: ingest, rules, store, ioc and console. Left out, it does
+	// everything by itself. The flag --roles wins.
+	Roles []string `yaml:"roles"`
+	// Advertise is where the other machines of the centre reach the console of this
+	// one, as http://centre-1:8080. Default: the address of console.listen, where that
+	// is one, else the machine's name.
+	Advertise string `yaml:"advertise"`
+
 	// UnknownDevices is what becomes of readings of devices that are not registered
 	// and come over MQTT, HTTP or a bridge: accept (default), hold or refuse.
 	UnknownDevices string `yaml:"unknown_devices"`
@@ -245,6 +254,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 	if !intake.ValidUnknown(c.UnknownDevices) {
 		faults = append(faults, telemetry.Faultf("unknown_devices", "unknown_devices %q is not one of accept, hold, refuse", c.UnknownDevices))
 	}
+	faults = append(faults, c.validateRoles()...)
 	faults = append(faults, telemetry.Under("broker", c.Broker.Validate())...)
 	faults = append(faults, telemetry.Under("mappings", mapping.Validate(c.Mappings))...)
 	faults = append(faults, telemetry.Under("spool", c.Spool.Validate())...)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 
 	"haidang/gateway/console"
@@ -58,6 +59,9 @@ func (g *instance) readiness() map[string]func(context.Context) error {
 	}
 	if g.cfg.Influx.URL == "" {
 		checks["store"] = g.store.Ready
+	}
+	if g.machine != nil {
+		maps.Copy(checks, g.machine.checks())
 	}
 	return checks
 }
