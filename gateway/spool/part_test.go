@@ -20,7 +20,7 @@ import (
 func as(config Config, part Part, change ...func(*Options)) func(*Options) {
 	return func(o *Options) {
 		at(config)(o)
-		o.Part, o.Waiting = part, nil
+		o.Part = part
 		o.Followers = []string{"store", "rules"}
 		for _, f := range change {
 			f(o)
@@ -507,4 +507,33 @@ func TestPartsForeignStream(t *testing.T) {
 		t.Fatal("it was opened")
 	}
 	wantIn(t, err.Error(), "stream READINGS_1 is not as it must be", "retention is WorkQueue")
+}
+
+// TestPermissions: the account needs no more than docs/cluster.md says.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, "narrow", 1, `accounts: {narrow: {jetstream: enabled, users: [{user: log0, password: secret, permissions: {
+		publish: ["$JS.API.>", "$KV.POSITIONS.>", "$O.CHECKPOINTS.>", "readings.*", "warnings.*", "dead_letters.*", "steps.*", "owners.>", "epochs.>"],
+		subscribe: ["_INBOX.>"]}}]}}`)
+	config := c.inParts(0, 2)
+	for _, part := range owned {
+		fillFollowed(t, config, part)
+		s := open(t, t.TempDir(), as(config, part))
+		if err := work(soon(t), s, 4); err != nil {
+			t.Errorf("%s: %v", part, err)
+		}
+		worked(t, s, 4)
+		if err := s.DeadLetters().Append(soon(t), []telemetry.DeadLetter{{Place: "here", Reason: "test", At: noon}}); err != nil {
+			t.Error(err)
+		}
+		shut(t, s)
+	}
+	roster, err := OpenRoster(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer roster.Close()
+	if _, err := roster.Holders(soon(t)); err != nil {
+		t.Error(err)
+	}
 }

@@ -22,9 +22,6 @@ import (
 	"haidang/gateway/telemetry"
 )
 
-// waiting makes Open wait for the part.
-func waiting(o *Options) { o.Waiting = func(error) {} }
-
 func warned(n int) []telemetry.Transition {
 	return []telemetry.Transition{{Warning: telemetry.Warning{ID: "w", N: n, At: noon}}}
 }
@@ -133,7 +130,7 @@ func TestPartTakeover(t *testing.T) {
 
 			way.lead(0)
 			begin := time.Now()
-			second := open(t, t.TempDir(), as(config, part, waiting))
+			second := open(t, t.TempDir(), as(config, part))
 			if took := time.Since(begin); took > 15*time.Second {
 				t.Errorf("the second took over after %s", took)
 			}
@@ -309,7 +306,7 @@ func freeze(t *testing.T, config Config, part Part, round int, variable string) 
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	s := open(t, t.TempDir(), as(config, part, waiting))
+	s := open(t, t.TempDir(), as(config, part))
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("%s was taken over after %s", part, took)
 	}
@@ -341,7 +338,7 @@ func workForEver(t *testing.T, where string) {
 	}
 	config := Config{URL: url, Replicas: 3, User: user, Password: "secret", MaxBytes: 64 << 20, Partitions: 2}
 	o := Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}
-	as(config, Part{role, partition}, waiting)(&o)
+	as(config, Part{role, partition})(&o)
 	s, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
