@@ -302,11 +302,17 @@ type listener struct{ key, address string }
 
 // listeners returns what a gateway listens on.
 func (c *Configuration) listeners() []listener {
-	all := []listener{
-		{"broker.listen", c.Broker.Listen}, {"broker.tls.listen", c.Broker.TLS.Listen}, {"broker.websocket.listen", c.Broker.Websocket.Listen},
-		{"console.listen", c.Console.Listen},
+	all := []listener{{"console.listen", c.Console.Listen}}
+	if !c.takesIn() {
+		return all
 	}
-	if c.Influx.URL == "" {
+	all = append([]listener{
+		{"broker.listen", c.Broker.Listen}, {"broker.tls.listen", c.Broker.TLS.Listen}, {"broker.websocket.listen", c.Broker.Websocket.Listen},
+	}, all...)
+	switch {
+	case len(c.Roles) > 0:
+		all = append(all, listener{"influx.listen", c.writePort()})
+	case c.Influx.URL == "":
 		all = append(all, listener{"influx.listen", c.Influx.Listen})
 	}
 	for i := range c.AIS {

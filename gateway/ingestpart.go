@@ -26,7 +26,7 @@ const ingestFolder = "ingest"
 // the partition of their site. Warnings are published to the clients of this
 // machine's broker.
 func (m *machine) takeIn(ctx context.Context, s *spool.Spool, reg console.Registry) (err error) {
-	g, err := m.openIngest(s, reg)
+	g, devices, err := m.openIngest(ctx, s, reg)
 	if err != nil {
 		return err
 	}
@@ -54,18 +54,26 @@ func (m *machine) takeIn(ctx context.Context, s *spool.Spool, reg console.Regist
 		before.Go(func() error { return g.supervisor.keep(beforeCtx, src) })
 	}
 	before.Go(func() error { g.keepContacts(beforeCtx); return nil })
+	before.Go(func() error { m.fetchForIngest(beforeCtx, s, g, devices); return nil })
 	before.Go(func() error { return g.serveWrites(beforeCtx, m.cfg.writePort()) })
 	failed := before.Wait()
 	stopBehind()
 	return errors.Join(ended(ctx, failed), behind.Wait())
 }
 
-// openIngest makes the parts of a gateway that take readings in.
-func (m *machine) openIngest(s *spool.Spool, reg console.Registry) (_ *instance, err error) {
+// openIngest makes the parts of a gateway that take readings in, and what shares
+// with them what was changed of devices.
+func (m *machine) openIngest(ctx context.Context, s *spool.Spool, reg console.Registry) (_ *instance, devices *sharer, err error) {
 	cfg, w := m.current()
 	cfg.Data = filepath.Join(cfg.Data, ingestFolder)
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
-		return nil, fmt.Errorf("make the folder of the ingest: %w", err)
+		return nil, nil, fmt.Errorf("make the folder of the ingest: %w", err)
+	}
+	if devices, err = newSharer(cfg.Data, groupDevices); err != nil {
+		return nil, nil, err
+	}
+	if err := m.fetchOnce(ctx, s, devices, nil); err != nil {
+		m.logger.Error("what the centre has changed of accounts and devices is not known here; it is as it was before", "error", err)
 	}
 	g := &instance{
 		cfg: cfg, world: w, files: w, logger: m.logger, reg: reg, since: time.Now().UTC(), ready: make(chan struct{}),
@@ -77,7 +85,7 @@ func (m *machine) openIngest(s *spool.Spool, reg console.Registry) (_ *instance,
 		}
 	}()
 	if g.registry, err = registry.Open(cfg.Data, g.logger); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if merged, err := g.changed(w); err != nil {
 		g.logger.Error("what was changed of devices at run time does not fit the configuration and is not in force", "error", err)
@@ -86,9 +94,9 @@ func (m *machine) openIngest(s *spool.Spool, reg console.Registry) (_ *instance,
 	}
 	g.openIntake(s.Partitioned(), m.clock)
 	if err := g.openSources(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return g, nil
+	return g, devices, nil
 }
 
 // adoptFiles puts devices, kinds and mappings that were read again in force for

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 
+	"haidang/broker"
+	"haidang/broker/mapping"
 	"haidang/gateway/console"
 	"haidang/gateway/ioc/cap"
 	"haidang/gateway/spool"
@@ -60,6 +62,12 @@ func (m *machine) reopenFront(ctx context.Context) {
 
 // openCentre opens what the part ioc is made of, but for the console.
 func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Registry) (_ *instance, err error) {
+	if _, err := m.files.fetch(ctx, s, m.setAside); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		m.logger.Error("what was changed at run time on other machines is not known here; what this one knows is in force", "error", err)
+	}
 	cfg, w := m.current()
 	g := &instance{
 		cfg: cfg, outside: outside{cfg.IOC, cfg.Routes, cfg.CAP}, world: w, logger: m.logger, reg: reg, since: time.Now().UTC(), ready: make(chan struct{}),
@@ -74,6 +82,9 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 		return nil, err
 	}
 	g.openIntake(s.Partitioned(), m.clock)
+	if err := g.openParser(); err != nil {
+		return nil, err
+	}
 	if err := g.openArchive(true); err != nil {
 		return nil, err
 	}
@@ -90,6 +101,19 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 	}
 	g.evaluator = openReader(s.Partitioned(), m.clock.Now, reg, g)
 	return g, nil
+}
+
+// openParser makes what reads again what the brokers of other machines have set
+// aside. It listens nowhere and has no clients.
+func (g *instance) openParser() (err error) {
+	silent := g.cfg.Broker
+	silent.Listen, silent.TLS, silent.Websocket = "", broker.TLS{}, broker.Websocket{}
+	set, _ := mapping.Compile(g.cfg.Mappings) // they are valid
+	if g.broker, err = broker.New(silent, g.intake, g.reg, g.logger, broker.WithAccounts(g.accounts), broker.WithMappings(set)); err != nil {
+		return err
+	}
+	g.onClose(func() error { g.broker.Close(); return nil })
+	return nil
 }
 
 // openReader makes an evaluator that evaluates nothing: the engines are on other
@@ -137,6 +161,7 @@ func (g *instance) runCentre(ctx context.Context) error {
 	before, beforeCtx := errgroup.WithContext(beforeCtx)
 	before.Go(func() error { return g.console.Run(beforeCtx) })
 	before.Go(func() error { return g.begin(beforeCtx, before) })
+	before.Go(func() error { g.machine.share(beforeCtx, g.spool); return nil })
 
 	failed := before.Wait()
 	if g.started(ctx) == nil {

@@ -32,6 +32,7 @@ type machine struct {
 	accounts *account.Store
 	store    *influx.Store // nil: no role needs it
 	front    *front
+	files    *sharer
 	since    time.Time
 	ready    chan struct{} // closed once it is known who has what
 
@@ -95,6 +96,9 @@ func openMachine(cfg Configuration, w *world, load func() (Configuration, *world
 		if m.store, err = influx.Open(filepath.Join(cfg.Data, "influx"), cfg.Influx, m.meters, nil); err != nil {
 			return nil, err
 		}
+	}
+	if err := m.openSharer(); err != nil {
+		return nil, errors.Join(err, m.close())
 	}
 	m.listDuties()
 	if m.front, err = newFront(m); err != nil {

@@ -19,7 +19,7 @@ func (g *instance) consoleSources() console.Sources {
 		Reload:   g.reload,
 		Devices:  func(site, owner string) any { return g.devices(site, owner) },
 		Device:   g.device,
-		Rules:    func() any { return g.evaluator.engine.Rules() },
+		Rules:    g.ruleCounts,
 		RulesDocument: func() any {
 			if document, ok := g.evaluator.engine.Document(); ok {
 				return document

@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,5 +97,173 @@ func TestRolesApart(t *testing.T) {
 	}
 	if code := desk.stop(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, desk.output)
+	}
+}
+
+// TestRolesTakeOver runs a centre on three servers and five processes, and kills a
+// machine of each kind under load, one after the other: what was acknowledged is in
+// the store, each transition has one number, and every part goes on within 15 s.
+func TestRolesTakeOver(t *testing.T) {
+	if os.Getenv("HAIDANG_CLUSTER") == "" {
+		t.Skip("five machines and three servers: make cluster")
+	}
+	_, url := startNATS(t, 3)
+	store, centre := startCountingStore(t), newRecipient(t)
+	more := fmt.Sprintf("ioc: [{name: ioc, webhook: {url: %q}}]\n", centre.url)
+	machine := func(roles string) *gatewayProcess {
+		g := prepare(t, fmt.Sprintf("spool: {url: %q, max_bytes: 64MiB, partitions: 2}\n%s", url, more))
+		g.elsewhere(store.url)
+		g.as(roles)
+		return g
+	}
+	desk := machine("ioc,console")
+	gate := machine("ingest")
+	works := []*gatewayProcess{machine("rules,store"), machine("rules,store")}
+	spare := machine("ioc,console")
+	parts := []string{"rules.0", "rules.1", "store.0", "store.1", "ioc"}
+	missing := func(among ...*gatewayProcess) (gone []string) {
+		held := map[string]bool{}
+		for _, g := range among {
+			for _, p := range g.machine().Parts {
+				held[p.Part] = held[p.Part] || p.Here
+			}
+		}
+		for _, p := range parts {
+			if !held[p] {
+				gone = append(gone, p)
+			}
+		}
+		return gone
+	}
+	eventually(t, "all parts are taken", 20*time.Second, func() bool { return len(missing(desk, works[0], works[1], spare)) == 0 })
+
+	l := &publisher{device: "load", start: time.Now().Add(-time.Hour), acked: map[int]bool{}}
+	stop := make(chan struct{})
+	var publishing sync.WaitGroup
+	publishing.Go(func() { l.publish(gate.client("load"), stop) })
+	river := gate.client("river")
+	stands := func(state telemetry.State) func() bool {
+		return func() bool {
+			got := centre.got()
+			return len(got) > 0 && got[len(got)-1].State == state
+		}
+	}
+	level := func(metres float64, want telemetry.State) {
+		gate.publish(river, "telemetry/kim-long/river", fmt.Sprintf(`{"level_m":%v}`, metres))
+		eventually(t, fmt.Sprintf("the warning is %s at %v m", want, metres), 30*time.Second, stands(want))
+	}
+	level(3.62, telemetry.Active)
+
+	works[0].kill()
+	killed := time.Now()
+	eventually(t, "the other machine has all partitions", 30*time.Second, func() bool { return len(missing(desk, works[1], spare)) == 0 })
+	took := time.Since(killed)
+	level(0.4, telemetry.Cleared)
+	level(3.62, telemetry.Active)
+
+	desk.kill()
+	killed = time.Now()
+	eventually(t, "the spare machine is the centre", 30*time.Second, func() bool { return len(missing(works[1], spare)) == 0 })
+	tookCentre := time.Since(killed)
+	level(0.4, telemetry.Cleared)
+	for _, took := range []time.Duration{took, tookCentre} {
+		if took > 15*time.Second {
+			t.Errorf("another went on after %s, want 15 s at most", took)
+		}
+	}
+	close(stop)
+	publishing.Wait()
+	told := map[string]telemetry.Warning{}
+	for _, w := range centre.got() {
+		if before, again := told[w.Key()]; again && (w.State != before.State || !w.At.Equal(before.At)) {
+			t.Errorf("two transitions are %s: %+v and %+v", w.Key(), before, w)
+		}
+		told[w.Key()] = w
+	}
+	if len(told) != 4 {
+		t.Errorf("%d transitions were told, want raised and cleared twice: %+v", len(told), told)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	eventually(t, "all acknowledged readings are in the store", 20*time.Second, func() bool {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		for k := range l.acked {
+			if store.came[fmt.Sprint("load/", k)] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for _, g := range []*gatewayProcess{gate, works[1], spare} {
+		if code := g.stop(); code != 0 {
+			t.Errorf("exit code %d\n%s", code, g.output)
+		}
+	}
+	t.Logf("%d readings acknowledged, none missing; rules and store went on after %s, the centre after %s", len(l.acked), took.Round(10*time.Millisecond), tookCentre.Round(10*time.Millisecond))
+}
+
+// TestRolesConsole: a machine that only hands on shows the page of the centre, and
+// says so when there is none; each says which parts it has; what is changed of a
+// device at the centre is known where readings are taken in.
+func TestRolesConsole(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t, 1)
+	store := startCountingStore(t)
+	hall := machineWith(t, url, store.url, "")
+	hall.as("console")
+	if status, body := hall.try("/api/v1/warnings"); status != http.StatusServiceUnavailable || !strings.Contains(body, "no machine has the part ioc") {
+		t.Errorf("without a centre: %d %s", status, body)
+	}
+	desk := machineWith(t, url, store.url, "")
+	desk.as("ioc")
+	gate := machineWith(t, url, store.url, "")
+	gate.as("ingest,rules")
+	eventually(t, "the page of the centre is handed on", 10*time.Second, func() bool {
+		status, body := hall.try("/api/v1/rules")
+		return status == http.StatusOK && strings.Contains(body, "flood")
+	})
+	if status, body := gate.try("/api/v1/warnings"); status != http.StatusMisdirectedRequest || !strings.Contains(body, desk.ports.console) {
+		t.Errorf("a machine without console: %d %s", status, body)
+	}
+	c := gate.client("river")
+	gate.publish(c, "telemetry/kim-long/river", `{"level_m":3.62}`)
+	eventually(t, "the warning and the device are shown", 10*time.Second, func() bool {
+		_, body := hall.try("/api/v1/devices/kim-long")
+		return len(hall.warnings("")) == 1 && strings.Contains(body, `"level_m":3.62`)
+	})
+	postTo(t, "http://"+hall.ports.console+"/api/v1/devices/kim-long/state", `{"state":"maintenance","by":"lan","why":"cleaning"}`)
+	eventually(t, "readings of a device in maintenance are marked where they are taken in", 20*time.Second, func() bool {
+		gate.publish(c, "telemetry/kim-long/river", `{"level_m":3.7}`)
+		_, body := hall.try("/api/v1/devices/kim-long")
+		return strings.Contains(body, `"quality":"maintenance"`)
+	})
+	var out strings.Builder
+	h := gate.machine()
+	h.print(&out, time.Now())
+	for _, want := range []string{"ingest, rules", "rules.0", "here since"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("haidang health does not say %q:\n%s", want, out.String())
+		}
+	}
+	if gate.metric("haidang_part_held", `part="rules"`) != 2 || hall.metric("haidang_part_held") != 0 || gate.metric("haidang_rules_evaluations_total", `part="rules"`) == 0 {
+		t.Error("the metrics do not say which parts are held")
+	}
+	for _, g := range []*gatewayProcess{gate, desk, hall} {
+		if code := g.stop(); code != 0 {
+			t.Errorf("exit code %d\n%s", code, g.output)
+		}
+	}
+}
+
+func postTo(t *testing.T, url, body string) {
+	t.Helper()
+	response, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, _ := io.ReadAll(response.Body); response.StatusCode/100 != 2 {
+		t.Fatalf("%s: %s %s", url, response.Status, text)
 	}
 }
