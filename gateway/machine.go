@@ -262,7 +262,9 @@ func (m *machine) note(held map[string]spool.Holder, err error) {
 	m.holders = held
 	for _, p := range m.duties {
 		if _, is := held[p.String()]; is {
-			p.met = true
+			if p.met = true; !p.held {
+				p.fault = nil // another could take it
+			}
 		}
 	}
 	if !m.reached {
