@@ -108,7 +108,7 @@ func (s *Spool) enter(ctx context.Context) (err error) {
 	if err := s.cluster.greet(ctx, s.link); err != nil {
 		return err
 	}
-	known, found, err := readIdentity(s.options.Dir)
+	known, err := readIdentity(s.options.Dir)
 	if err != nil {
 		return err
 	}
@@ -126,10 +126,8 @@ func (s *Spool) enter(ctx context.Context) (err error) {
 	if s.cluster.known, err = s.identify(ctx, wanted); err != nil {
 		return err
 	}
-	if !found || len(known.Made) < len(s.cluster.known.Made) {
-		if err := s.cluster.known.write(s.options.Dir); err != nil {
-			return err
-		}
+	if err := s.cluster.known.remember(s.options.Dir); err != nil {
+		return err
 	}
 	s.cluster.trustNow(s.link)
 	s.cluster.owner.begin()
@@ -368,7 +366,8 @@ func (c *cluster) watched(options []nats.Option) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
-			c.spool.metrics.reconnects.Inc() // the next frame looks at the cluster, and says what it finds
+			c.spool.metrics.reconnects.Inc()
+			c.doubt() // the next frame, or the lease, looks at the cluster, and says what it finds after the above
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAccountAuthExpired) {

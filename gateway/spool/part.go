@@ -131,14 +131,17 @@ func singlePlace(log, stream string) place {
 	return place{log, log, stream, log + ".0", []string{log + ".*"}}
 }
 
-// places are those of all logs in a cluster.
+// places are those of the logs in a cluster that the part has to do with.
 func (s *Spool) places(config Config) []place {
+	part := s.options.Part
 	var all []place
 	for p := range config.Partitions {
-		all = append(all, readingsPlace(p, config.Partitions))
+		if !part.one() || p == part.Partition {
+			all = append(all, readingsPlace(p, config.Partitions))
+		}
 	}
 	all = append(all, singlePlace(logWarnings, streamWarnings), singlePlace(logLetters, streamLetters))
-	if s.options.Part != (Part{}) {
+	if part != (Part{}) {
 		all = append(all, stepsPlace(Part{}))
 	}
 	return all
