@@ -266,6 +266,7 @@ func (c *cluster) verify(ctx context.Context, l *link) error {
 		return nil
 	}
 	if err := c.look(ctx, l.writing, l.append); err != nil {
+		c.doubt() // somebody may have looked with success meanwhile: what was told is untold by the next look
 		return err
 	}
 	c.mu.Lock()

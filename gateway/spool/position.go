@@ -254,6 +254,8 @@ func (p *positions) of(key followerKey) *position {
 
 // look reads how far the followers in other processes have come.
 func (p *positions) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
 	kv, err := p.spool.current().append.KeyValue(ctx, bucketKV)
 	if err != nil {
 		return fmt.Errorf("open the positions of the followers: %w", err)
@@ -310,7 +312,7 @@ func (p *positions) keep() {
 		case <-p.spool.idle:
 			ctx, cancel := context.WithTimeout(context.Background(), askPatience)
 			defer cancel()
-			if err := p.store(ctx); err != nil {
+			if err := p.store(ctx); err != nil && !errors.Is(err, ErrTaken) { // another stores them now
 				p.spool.logger.Warn("store the positions at the end; some frames will be delivered again", "error", err)
 			}
 			p.keepSecond(0)

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -68,7 +69,7 @@ func (r *room) watch() {
 			r.spool.ends.sync()
 		}
 		err := r.empty(r.spool.life, now)
-		if err != nil && !r.failing {
+		if err != nil && !r.failing && r.spool.deposed.Err() == nil {
 			r.spool.logger.Warn("empty the readings that all followers have", "error", err)
 		}
 		r.failing = err != nil
@@ -125,41 +126,53 @@ func (r *room) empty(ctx context.Context, now bool) error {
 		return nil
 	}
 	r.emptied = time.Now()
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
-	defer cancel()
 	if r.spool.options.Part.Role == RoleRules {
 		if err := r.spool.positions.look(ctx); err != nil {
 			return err
 		}
 	}
-	for _, c := range r.spool.cores() {
-		stream, err := r.spool.current().append.Stream(ctx, c.stream)
-		if err != nil {
-			return fmt.Errorf("look at the log of %s: %w", c.name, err)
+	var first error
+	for _, c := range r.spool.cores() { // one partition may be without a leader, and the others well
+		select {
+		case <-r.spool.idle:
+			return first
+		default:
+			first = cmp.Or(first, r.visit(ctx, c))
 		}
-		state := stream.CachedInfo().State
-		if err := r.spool.trust(ctx, r.spool.current()); err != nil {
-			return fmt.Errorf("look at the log of %s: %w", c.name, err)
-		}
-		if slowest, does := r.spool.positions.emptied(c); does && state.LastSeq > 0 {
-			upTo := min(slowest, state.LastSeq-1)
-			if upTo >= state.FirstSeq && upTo > r.upTo {
-				c.noteState(jetstream.StreamState{FirstSeq: upTo + 1}) // first: what is gone then is not lost
-				r.spool.writing.RLock()
-				err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
-				r.spool.writing.RUnlock()
-				if err != nil {
-					return fmt.Errorf("drop the %s up to %d: %w", c.name, upTo, err)
-				}
-				r.upTo = upTo
-				if info, err := stream.Info(ctx); err == nil {
-					state = info.State
-				}
+	}
+	return first
+}
+
+// visit looks at a log, and empties it if that is ours to do.
+func (r *room) visit(ctx context.Context, c *core) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	stream, err := r.spool.current().append.Stream(ctx, c.stream)
+	if err != nil {
+		return fmt.Errorf("look at the log of %s: %w", c.name, err)
+	}
+	state := stream.CachedInfo().State
+	if err := r.spool.trust(ctx, r.spool.current()); err != nil {
+		return fmt.Errorf("look at the log of %s: %w", c.name, err)
+	}
+	if slowest, does := r.spool.positions.emptied(c); does && state.LastSeq > 0 {
+		upTo := min(slowest, state.LastSeq-1)
+		if upTo >= state.FirstSeq && upTo > r.upTo {
+			c.noteState(jetstream.StreamState{FirstSeq: upTo + 1}) // first: what is gone then is not lost
+			r.spool.writing.RLock()
+			err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+			r.spool.writing.RUnlock()
+			if err != nil {
+				return fmt.Errorf("drop the %s up to %d: %w", c.name, upTo, err)
+			}
+			r.upTo = upTo
+			if info, err := stream.Info(ctx); err == nil {
+				state = info.State
 			}
 		}
-		c.learn(state)
-		c.storedBytes.Store(int64(state.Bytes))
-		c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	}
+	c.learn(state)
+	c.storedBytes.Store(int64(state.Bytes))
+	c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	return nil
 }
