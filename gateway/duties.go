@@ -131,6 +131,7 @@ func (m *machine) take(ctx context.Context, p *duty) (_ *spool.Spool, end func()
 	s, err := spool.Open(ctx, spool.Options{
 		Dir: filepath.Join(cfg.Data, "spool"), Config: cfg.Spool, Now: m.clock.Now, Gateway: cfg.Gateway,
 		Part: p.Part, Console: m.ownURL(), Registerer: reg, Logger: m.logger,
+		Followers: []string{followStore, followRules}, // a partition is emptied up to the slower one, wherever that is
 	})
 	if err != nil {
 		end()

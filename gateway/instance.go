@@ -71,6 +71,8 @@ type instance struct {
 	letters    *letterbox                  // what was set aside
 	heard      *remembrance
 
+	keptContacts int // first contacts that are on disk, when readings begin to come
+
 	machine *machine // whose parts these are; nil: it is a gateway by itself
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none

@@ -39,10 +39,7 @@ func (c *Configuration) validateRoles() []telemetry.Fault {
 		faults = append(faults, telemetry.Faultf(path, format, args...))
 	}
 	if len(c.Roles) == 0 {
-		if c.Spool.Partitions > 1 && c.Spool.URL != "" {
-			fault("spool.partitions", "%d partitions need roles: a gateway that does everything follows one (roles: [%s])", c.Spool.Partitions, strings.Join(roleNames(), ", "))
-		}
-		return faults
+		return nil
 	}
 	for i, role := range c.Roles {
 		at := fmt.Sprintf("roles[%d]", i)
@@ -63,6 +60,16 @@ func (c *Configuration) validateRoles() []telemetry.Fault {
 		fault("advertise", "%v", err)
 	}
 	return append(faults, c.elsewhere()...)
+}
+
+// withoutRoles reports what a gateway that does everything by itself cannot do. The
+// same file may be that of machines whose roles are told by a flag, so that it is a
+// fault of running it only.
+func (c *Configuration) withoutRoles() []telemetry.Fault {
+	if len(c.Roles) > 0 || c.Spool.Partitions <= 1 {
+		return nil
+	}
+	return []telemetry.Fault{telemetry.Faultf("spool.partitions", "%d partitions need roles: a gateway that does everything follows one (--roles, or roles: [%s])", c.Spool.Partitions, strings.Join(roleNames(), ", "))}
 }
 
 // elsewhere reports what would need parts of the program that are on different

@@ -327,3 +327,23 @@ func TestRolesFrozen(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, first.output)
 	}
 }
+
+// TestPartitionsNeedRoles: a configuration of machines whose roles are told by a flag
+// is in order, and a gateway without roles does not run with it.
+func TestPartitionsNeedRoles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	text := "spool: {url: \"nats://127.0.0.1:1\", partitions: 4}\ninflux: {url: \"http://127.0.0.1:1\", token: t, org: o, bucket: b}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := command(t, "check", "--config", file, "--roles", "ingest,rules"); code != exitWell {
+		t.Error(stderr)
+	}
+	if code, _, stderr := command(t, "check", "--config", file, "--roles", "ingest,rule"); code != exitUsage || !strings.Contains(stderr, "did you mean rules?") {
+		t.Errorf("%d %s", code, stderr)
+	}
+	code, _, stderr := command(t, "run", "--config", file)
+	if code != exitUsage || !strings.Contains(stderr, "gateway.yaml:1: spool.partitions: 4 partitions need roles") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}

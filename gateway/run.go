@@ -39,6 +39,9 @@ curl http://127.0.0.1:8080/api/v1/warnings`,
 			if err != nil {
 				return err
 			}
+			if faults := cfg.withoutRoles(); len(faults) > 0 {
+				return w.doc.Locate(faults)
+			}
 			logger := newLogger(env.stderr, cfg.Log)
 			load := func() (Configuration, *world, error) { return readConfiguration(file, change) }
 			if len(cfg.Roles) > 0 {
