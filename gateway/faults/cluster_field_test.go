@@ -66,7 +66,7 @@ var four = formed{
 func form(t *testing.T, want formed) *formation {
 	t.Helper()
 	g := newGround(t)
-	f := &formation{ground: g, nodes: newNodes(t, g, 3), files: t.TempDir()}
+	f := &formation{ground: g, nodes: newNodes(t, g, 3, func() string { return quickDir(t) }), files: t.TempDir()}
 	f.spool = spool.Config{URL: f.nodes.url(), Partitions: want.partitions}
 	center := newCentreAt(t, g.own())
 	f.trial = &trial{centre: center, publishers: publishers(want.publishers), store: strings.Replace(freePorts(t, 1)[0], "127.0.0.1", g.own(), 1), quiet: f.settled}
@@ -146,7 +146,16 @@ func (f *formation) awaitMachines() {
 	f.t.Helper()
 	if f.machines[0].roles != "" {
 		for _, m := range f.machines {
-			m.awaitReady(60 * time.Second)
+			for deadline := time.Now().Add(3 * time.Minute); ; {
+				status, why := m.try("/readyz")
+				if status == 200 {
+					break
+				}
+				if time.Now().After(deadline) {
+					f.t.Fatalf("%s (%s) is not ready: %s\n%s", m.name, m.roles, why, f.said())
+				}
+				<-time.After(20 * time.Millisecond)
+			}
 		}
 		return
 	}
@@ -289,7 +298,7 @@ func (f *formation) said() string {
 	}
 	for i, n := range f.nodes {
 		text := n.output.String()
-		fmt.Fprintf(&b, "--- server n%d\n%s\n", i, text[max(0, len(text)-800):])
+		fmt.Fprintf(&b, "--- server n%d: %s\n%s\n", i, nodes{n}.unsettled(), text[max(0, len(text)-800):])
 	}
 	return b.String()
 }

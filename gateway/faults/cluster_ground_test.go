@@ -34,12 +34,13 @@ var grounds atomic.Int32
 
 func newGround(t testing.TB) *ground {
 	n := int(grounds.Add(1))
-	g := &ground{t: t, bridge: fmt.Sprintf("hd%d-%d", os.Getpid()%100_000, n), net: fmt.Sprintf("10.%d.%d", 200+n%50, os.Getpid()%250)}
+	g := &ground{t: t, bridge: fmt.Sprintf("hd%d-%d", os.Getpid()%1_000_000, n), net: fmt.Sprintf("10.%d.%d", 200+n%50, os.Getpid()%250)}
 	if os.Geteuid() != 0 {
 		t.Log("the machines share the loopback: namespaces of the network need root")
 		g.bridge = ""
 		return g
 	}
+	sweep()
 	if out, err := ip("link", "add", g.bridge, "type", "bridge"); err != nil {
 		t.Logf("the machines share the loopback: no bridge can be made: %v %s", err, out)
 		g.bridge = ""
@@ -54,6 +55,34 @@ func newGround(t testing.TB) *ground {
 func ip(args ...string) (string, error) {
 	out, err := exec.Command("ip", args...).CombinedOutput()
 	return string(out), err
+}
+
+// sweep removes what a test that was killed has left.
+func sweep() {
+	gone := func(name string) bool {
+		var pid, n int
+		if _, err := fmt.Sscanf(name, "hd%d-%d", &pid, &n); err != nil {
+			return false
+		}
+		_, err := os.Stat(fmt.Sprint("/proc/", pid))
+		return os.IsNotExist(err)
+	}
+	spaces, _ := ip("netns", "list") // what cannot be seen is left
+	for line := range strings.Lines(spaces) {
+		if name, _, _ := strings.Cut(strings.TrimSpace(line), " "); gone(name) {
+			_, _ = ip("netns", "del", name)
+		}
+	}
+	links, _ := ip("-o", "link", "show")
+	for line := range strings.Lines(links) {
+		fields := strings.SplitN(line, ": ", 3)
+		if len(fields) < 3 {
+			continue
+		}
+		if name, _, _ := strings.Cut(fields[1], "@"); gone(name) {
+			_, _ = ip("link", "del", name)
+		}
+	}
 }
 
 func (g *ground) must(args ...string) {

@@ -51,8 +51,8 @@ type node struct {
 // nodes are the servers of one cluster.
 type nodes []*node
 
-// newNodes starts servers that sync each write.
-func newNodes(t testing.TB, g *ground, size int) nodes {
+// newNodes starts servers that sync each write, each in a folder of its own.
+func newNodes(t testing.TB, g *ground, size int, folder func() string) nodes {
 	t.Helper()
 	var all nodes
 	var routes []string
@@ -62,7 +62,7 @@ func newNodes(t testing.TB, g *ground, size int) nodes {
 		routes = append(routes, s.address(6222))
 	}
 	for i, n := range all {
-		text := fmt.Sprintf("server_name: n%d\nlisten: %q\njetstream: {store_dir: %q, max_file_store: 64GB, sync_interval: always}\n", i, n.address, t.TempDir())
+		text := fmt.Sprintf("server_name: n%d\nlisten: %q\njetstream: {store_dir: %q, max_file_store: 64GB, sync_interval: always}\n", i, n.address, folder())
 		if size > 1 {
 			text += fmt.Sprintf("cluster: {name: faults, listen: %q, routes: [nats://%s]}\n", routes[i], strings.Join(routes, ", nats://"))
 		}
@@ -74,6 +74,24 @@ func newNodes(t testing.TB, g *ground, size int) nodes {
 	}
 	all.settled()
 	return all
+}
+
+// quickDir is a folder of the servers: in memory where there is such a place, so that
+// the trial waits for elections and leases and not for a disk that others use. What a
+// killed process has written stays there as on a disk. For figures of a disk, name a
+// folder of it in HAIDANG_CLUSTER_DIR.
+func quickDir(t testing.TB) string {
+	t.Helper()
+	parent := os.Getenv("HAIDANG_CLUSTER_DIR")
+	if parent == "" {
+		parent = "/dev/shm"
+	}
+	dir, err := os.MkdirTemp(parent, "haidang-nats-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func (n *node) start() {
