@@ -261,16 +261,21 @@ func (m *machine) note(held map[string]spool.Holder, err error) {
 	}
 	m.holders = held
 	for _, p := range m.duties {
-		if _, is := held[p.String()]; is {
-			if p.met = true; !p.held {
-				p.fault = nil // another could take it
-			}
+		// One that is about to be opened here has our own lease already.
+		if h, is := held[p.String()]; is && !p.held && !isUs(h) {
+			p.met, p.fault = true, nil // another could take it
 		}
 	}
 	if !m.reached {
 		m.reached = true
 		close(m.ready)
 	}
+}
+
+// isUs reports whether it is this process that has a part.
+func isUs(h spool.Holder) bool {
+	host, _ := os.Hostname() // as the lease has it
+	return h.PID == os.Getpid() && h.Host == host
 }
 
 // holder returns who has a part, as far as is known.
