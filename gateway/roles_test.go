@@ -102,10 +102,10 @@ func TestRolesApart(t *testing.T) {
 	}
 }
 
-// TestRolesTakeOver runs a centre on three servers and five processes, and kills a
+// TestClusterRolesTakeOver runs a centre on three servers and five processes, and kills a
 // machine of each kind under load, one after the other: what was acknowledged is in
 // the store, each transition has one number, and every part goes on within 15 s.
-func TestRolesTakeOver(t *testing.T) {
+func TestClusterRolesTakeOver(t *testing.T) {
 	if os.Getenv("HAIDANG_CLUSTER") == "" {
 		t.Skip("five machines and three servers: make cluster")
 	}
@@ -270,10 +270,10 @@ func postTo(t *testing.T, url, body string) {
 	}
 }
 
-// TestRolesFrozen stops a machine that has everything for longer than its leases
+// TestClusterRolesFrozen stops a machine that has everything for longer than its leases
 // live, and lets it go on: it gives up what another has taken meanwhile without
 // ending, stands by, and takes it again when that one ends.
-func TestRolesFrozen(t *testing.T) {
+func TestClusterRolesFrozen(t *testing.T) {
 	if os.Getenv("HAIDANG_CLUSTER") == "" {
 		t.Skip("leases that end take half a minute: make cluster")
 	}
