@@ -10,7 +10,8 @@ const bound = 15 * time.Second
 
 // TestClusterFaults does harm to a cluster of three servers and four machines, one
 // after the other under load, and reconciles after each: 0 lost, 0 doubled, no
-// warning missed.
+// warning missed. A short trial has a server that is killed, a machine that is cut off
+// for long enough that others take its parts over, and the restart of everything.
 func TestClusterFaults(t *testing.T) {
 	short := clusterMode(t)
 	f := form(t, four)
@@ -21,9 +22,9 @@ func TestClusterFaults(t *testing.T) {
 		f.nodes[0].kill()
 		return func() { f.nodes[0].start(); f.nodes.settled() }
 	})
-	f.harm("c2 rules machine killed", bound, func() func() { return f.killed(f.holder("rules")) })
-	f.harm("c3 store machine killed", bound, func() func() { return f.killed(f.holder("store")) })
 	if !short {
+		f.harm("c2 rules machine killed", bound, func() func() { return f.killed(f.holder("rules")) })
+		f.harm("c3 store machine killed", bound, func() func() { return f.killed(f.holder("store")) })
 		f.harm("c4 centre killed", bound, func() func() { return f.killed(f.holder("ioc")) })
 		f.harm("c5 ingest machine killed", bound, func() func() { return f.killed(f.holder("ingest")) })
 	}
