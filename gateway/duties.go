@@ -31,6 +31,8 @@ type duty struct {
 	since  time.Time
 	fault  error              // why it cannot be had, or why it was given up
 	health func() error       // of its log while it is held
+	leave  func()             // gives it up while it is held
+	after  time.Time          // when it may be taken here again
 	lag    func() (n float64) // frames that it is behind; nil: it follows nothing
 }
 
@@ -82,7 +84,12 @@ func (m *machine) keep(ctx context.Context, p *duty) {
 		s, end, err := m.take(ctx, p)
 		if err == nil {
 			pause = partPause
-			err = m.work(ctx, p, s)
+			within, leave := context.WithCancel(ctx)
+			m.mu.Lock()
+			p.leave = leave
+			m.mu.Unlock()
+			err = m.work(within, p, s)
+			leave()
 			err = errors.Join(err, s.Close())
 			end()
 		}
@@ -160,7 +167,56 @@ func (m *machine) patience(p *duty) time.Duration {
 			before++
 		}
 	}
-	return min(time.Duration(before)*sharePause, shareAtMost)
+	return max(time.Until(p.after), 0) + min(time.Duration(before)*sharePause, shareAtMost)
+}
+
+// How long a machine looks on while another has fewer parts of a role than it, and
+// for how long it leaves a part to others that it has given up.
+const (
+	evenAfter = 15 * time.Second
+	evenPause = 10 * time.Second
+)
+
+// even gives parts up that others are to have: those of a role that are more than a
+// fair share of all that are taken. It is called with mu held.
+func (m *machine) even(now time.Time) {
+	for _, role := range []string{roleRules, roleStore} {
+		var here []*duty
+		all, free := 0, false
+		for _, p := range m.duties {
+			if p.Role != role {
+				continue
+			}
+			_, taken := m.holders[p.String()]
+			if all++; p.held {
+				here = append(here, p)
+			} else if !taken {
+				free = true
+			}
+		}
+		machines := spool.Machines(m.holders, role)
+		fair := (all + max(machines, 1) - 1) / max(machines, 1)
+		if free || len(here) <= fair {
+			delete(m.uneven, role)
+			continue
+		}
+		since, known := m.uneven[role]
+		if !known {
+			m.uneven[role] = now
+			continue
+		}
+		if now.Sub(since) < evenAfter {
+			continue
+		}
+		delete(m.uneven, role)
+		for _, p := range here[:(len(here)-fair+1)/2] {
+			if p.leave != nil {
+				m.logger.Info("this machine leaves a part of the log to one that has fewer", "part", p)
+				p.after = now.Add(evenPause)
+				p.leave()
+			}
+		}
+	}
 }
 
 // work does what a part is for. Its metrics are taken back when it ends.
@@ -180,7 +236,7 @@ func (m *machine) lose(p *duty, err error) {
 	for _, other := range m.duties { // what keeps all of them out is told once
 		isNews = isNews && (other.fault == nil || other.fault.Error() != err.Error())
 	}
-	p.held, p.health, p.lag = false, nil, nil
+	p.held, p.health, p.lag, p.leave = false, nil, nil, nil
 	if p.fault = err; errors.Is(err, spool.ErrTaken) {
 		p.fault, isNews = nil, false
 	}

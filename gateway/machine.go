@@ -47,6 +47,7 @@ type machine struct {
 	reached bool                    // the cluster has been asked with success
 	holders map[string]spool.Holder // who has what; of a moment ago
 	trouble error                   // why that is not known now
+	uneven  map[string]time.Time    // since when this machine has too many parts, by role
 	ingest  *instance               // while readings are taken in here
 	centre  *instance               // while the part ioc is here
 }
@@ -85,7 +86,7 @@ func openMachine(cfg Configuration, w *world, load func() (Configuration, *world
 	}
 	m := &machine{
 		cfg: cfg, world: w, load: load, logger: logger, meters: newMeters(), since: time.Now().UTC(),
-		clock: intake.NewClock(time.Now, time.Time{}), ready: make(chan struct{}), turns: make(chan struct{}, takeAtOnce), again: make(chan struct{}, 1), holders: map[string]spool.Holder{},
+		clock: intake.NewClock(time.Now, time.Time{}), ready: make(chan struct{}), turns: make(chan struct{}, takeAtOnce), again: make(chan struct{}, 1), holders: map[string]spool.Holder{}, uneven: map[string]time.Time{},
 	}
 	g := &instance{cfg: cfg, reg: m.meters, logger: logger} // for what all gateways open alike
 	if err := g.openAccounts(); err != nil {
@@ -245,6 +246,11 @@ func (m *machine) look(ctx context.Context, roster **spool.Roster) (map[string]s
 		*roster = r
 	}
 	held, err := (*roster).Holders(ctx)
+	for _, role := range []string{roleRules, roleStore} {
+		if err == nil && len(held) > 0 && m.cfg.has(role) {
+			err = (*roster).Present(ctx, role, m.cfg.Gateway)
+		}
+	}
 	if whole, is := held[spool.Part{}.String()]; err == nil && is {
 		return nil, fmt.Errorf("%w: %s", errWhole, whole)
 	}
@@ -266,6 +272,7 @@ func (m *machine) note(held map[string]spool.Holder, err error) {
 			p.met, p.fault = true, nil // another could take it
 		}
 	}
+	m.even(time.Now())
 	if !m.reached {
 		m.reached = true
 		close(m.ready)

@@ -347,3 +347,51 @@ func TestPartitionsNeedRoles(t *testing.T) {
 		t.Errorf("%d %s", code, stderr)
 	}
 }
+
+// TestClusterRolesShare: a machine that starts later gets its share of the partitions,
+// and what is sent meanwhile is evaluated and stored.
+func TestClusterRolesShare(t *testing.T) {
+	if os.Getenv("HAIDANG_CLUSTER") == "" {
+		t.Skip("parts are shared out anew after a quarter of a minute: make cluster")
+	}
+	t.Parallel()
+	_, url := startNATS(t, 1)
+	store, centre := startCountingStore(t), newRecipient(t)
+	more := fmt.Sprintf("ioc: [{name: ioc, webhook: {url: %q}}]\n", centre.url)
+	first, second := machineWith(t, url, store.url, more), machineWith(t, url, store.url, more)
+	first.as("ingest,rules,store,ioc")
+	eventually(t, "the first has all partitions", 20*time.Second, func() bool { return first.holds("rules") == 2 && first.holds("store") == 2 })
+	c := first.client("river")
+	first.publish(c, "telemetry/kim-long/river", `{"level_m":3.62}`)
+	eventually(t, "the warning is told", 20*time.Second, func() bool { return len(centre.got()) == 1 })
+	second.as("rules,store")
+	l := &publisher{device: "load", start: time.Now().Add(-time.Hour), acked: map[int]bool{}}
+	stop := make(chan struct{})
+	var publishing sync.WaitGroup
+	publishing.Go(func() { l.publish(first.client("load"), stop) })
+	eventually(t, "each has one of two", 60*time.Second, func() bool {
+		return first.holds("rules") == 1 && second.holds("rules") == 1 && first.holds("store") == 1 && second.holds("store") == 1
+	})
+	close(stop)
+	publishing.Wait()
+	first.publish(c, "telemetry/kim-long/river", `{"level_m":0.4}`)
+	eventually(t, "its end is told", 20*time.Second, func() bool { return len(centre.got()) == 2 && centre.got()[1].State == telemetry.Cleared })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	eventually(t, "all acknowledged readings are in the store", 20*time.Second, func() bool {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		for k := range l.acked {
+			if store.came[fmt.Sprint("load/", k)] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for _, g := range []*gatewayProcess{second, first} {
+		if code := g.stop(); code != 0 {
+			t.Errorf("exit code %d\n%s", code, g.output)
+		}
+	}
+	t.Logf("%d readings acknowledged, none missing", len(l.acked))
+}

@@ -2,19 +2,24 @@ package spool
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A Roster tells who has which part of the log in a cluster. It writes nothing,
-// and is safe for concurrent use.
+// A Roster tells who has which part of the log in a cluster. It writes nothing but
+// what Present puts down, and is safe for concurrent use.
 type Roster struct {
+	instance string // one life of the Roster
+	since    time.Time
+
 	where string
 	conn  *nats.Conn
 	js    jetstream.JetStream
@@ -39,7 +44,7 @@ func OpenRoster(ctx context.Context, config Config, logger *slog.Logger) (*Roste
 	options := append(config.access("haidang roster"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		logger.Warn("the roster's connection", "error", err)
 	}))
-	r := &Roster{where: redact(config.URL)}
+	r := &Roster{instance: rand.Text(), since: time.Now().UTC(), where: redact(config.URL)}
 	var err error
 	if r.conn, r.js, err = connect(config.URL, options); err != nil {
 		return nil, fmt.Errorf("the log at %s: %w", r.where, explain(err, ""))
