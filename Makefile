@@ -7,7 +7,7 @@ FUZZ    ?= 10s
 LOAD    ?= 10
 export CGO_ENABLED ?= 0
 
-.PHONY: help run build test race lint fuzz bench faults faults-ci cluster load e2e release release-check clean
+.PHONY: help run build test race lint fuzz bench faults faults-ci cluster cluster-ci cluster-load load e2e release release-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -44,8 +44,15 @@ faults: ## power cuts, full disks, damage, dead neighbours: hours, as root; prin
 faults-ci: ## each fault a few times: some minutes, as root for the disks
 	HAIDANG_FAULTS=ci $(GO) test -count=1 -timeout 15m ./gateway/faults
 
-cluster: ## the log in a cluster of three NATS servers: they die, the quorum goes, a second gateway takes over
+cluster: ## the log in a cluster: servers die, machines with roles are killed, cut off and upgraded (as root: in network namespaces)
 	HAIDANG_CLUSTER=1 $(GO) test -count=1 -run 'Cluster|Nodes|Quorum|Waits|Standby|Refuses|Stale|Refill' ./gateway/spool ./gateway
+	HAIDANG_CLUSTER=1 $(GO) test -count=1 -timeout 30m -v -run 'TestCluster(Faults|Standby|Upgrade)' ./gateway/faults
+
+cluster-ci: ## a server killed, a machine cut off, everything restarted: about a minute; prints a table
+	HAIDANG_CLUSTER=ci $(GO) test -count=1 -timeout 10m -v -run 'TestClusterFaults' ./gateway/faults
+
+cluster-load: ## readings/s with 1, 2 and 4 partitions, replicas 1 and 3, beside the embedded log; LOAD=10 seconds a run
+	HAIDANG_LOAD=$(LOAD) $(GO) test -count=1 -timeout 1h -v -run 'TestClusterLoad' ./gateway/faults
 
 load: ## readings/s and waits of the whole path, LOAD=10 seconds a run, also on a slow disk (strace)
 	HAIDANG_LOAD=$(LOAD) $(GO) test -count=1 -timeout 1h -v -run 'TestLoad' ./gateway/faults

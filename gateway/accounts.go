@@ -37,9 +37,11 @@ func (c *Configuration) validateAccess() []telemetry.Fault {
 		faults = append(faults, telemetry.Under("influx.tls", certificate.Files{Cert: t.Cert, Key: t.Key}.Validate())...)
 	}
 	if !c.hasAccounts() {
-		faults = append(faults, telemetry.Under("broker", c.Broker.Exposed())...)
+		if c.takesIn() {
+			faults = append(faults, telemetry.Under("broker", c.Broker.Exposed())...)
+			faults = append(faults, telemetry.Under("influx", c.Influx.Exposed())...)
+		}
 		faults = append(faults, telemetry.Under("console", c.Console.Exposed())...)
-		faults = append(faults, telemetry.Under("influx", c.Influx.Exposed())...)
 	}
 	return faults
 }

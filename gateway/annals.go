@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"haidang/gateway/archive"
+	"haidang/gateway/registry"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
 )
@@ -35,6 +39,42 @@ const followArchive = "archive"
 type annals struct {
 	log     *spool.Log[telemetry.Transition]
 	archive *archive.Archive[telemetry.Transition] // nil: there is none
+
+	// own is the file that says how far the log is in the archive, where the log is
+	// that of several machines and each has an archive; empty: a position of the log.
+	own    string
+	filled atomic.Uint64 // the same, in memory
+}
+
+// position returns how far the log is in the archive.
+func (a *annals) position() uint64 {
+	if a.own == "" {
+		return a.log.Position(followArchive)
+	}
+	return a.filled.Load()
+}
+
+// ownPosition reads how far the log is in the archive of this machine: 0 when that
+// is not known, and when the log is another than it was.
+func (a *annals) ownPosition() uint64 {
+	text, err := os.ReadFile(a.own)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || n > a.log.Last() {
+		return 0
+	}
+	return n
+}
+
+// filledTo keeps how far the log is in the archive.
+func (a *annals) filledTo(seq uint64) error {
+	if a.own == "" {
+		return nil
+	}
+	a.filled.Store(seq)
+	return registry.WriteFile(a.own, strconv.AppendUint(nil, seq, 10))
 }
 
 // openArchive opens the archive. A replay has none: what it raises did not happen.
@@ -48,6 +88,9 @@ func (g *instance) openArchive(live bool) (err error) {
 	if err != nil {
 		return err
 	}
+	if g.machine != nil {
+		g.annals.own = filepath.Join(g.cfg.Data, archiveFolder, archiveWarnings+".position")
+	}
 	g.audit, err = openAudit(g.cfg.Data, g.cfg.Archive, g.reg)
 	return err
 }
@@ -59,6 +102,10 @@ func (g *instance) fillArchive(ctx context.Context) error {
 		return nil
 	}
 	options := spool.FollowOptions{Name: followArchive}
+	if g.annals.own != "" {
+		g.annals.filled.Store(g.annals.ownPosition())
+		options = spool.FollowOptions{From: g.annals.filled.Load() + 1}
+	}
 	if _, any := g.annals.archive.Since(); !any {
 		options.From = 1 // it is new, or somebody has taken it away: the log has what is left
 	}
@@ -73,7 +120,10 @@ func (g *instance) fillArchive(ctx context.Context) error {
 				acts = append(acts, e)
 			}
 		}
-		return errors.Join(g.audit.archive.Append(acts), g.annals.archive.Append(list))
+		if err := errors.Join(g.audit.archive.Append(acts), g.annals.archive.Append(list)); err != nil {
+			return err
+		}
+		return g.annals.filledTo(b.Last())
 	})
 }
 
@@ -106,7 +156,7 @@ func (a *annals) each(ctx context.Context, since time.Time, mark []byte, f func(
 		return a.log.Replay(ctx, f)
 	}
 	last := a.log.Last()
-	filled := a.log.Position(followArchive)
+	filled := a.position()
 	// What can be read of a damaged archive is told, and that it is damaged.
 	damage := a.archive.Each(ctx, since, time.Now().AddDate(100, 0, 0), mark, func(t telemetry.Transition) error { f(t); return nil })
 	if ctx.Err() != nil || filled >= last {

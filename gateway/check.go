@@ -11,12 +11,14 @@ import (
 
 func checkVerb() verb {
 	var configuration string
+	var roles []string
 	return verb{
-		name: "check", args: "[--config gateway.yaml]",
+		name: "check", args: "[--config gateway.yaml] [--roles LIST]",
 		short:   "validate configuration, devices and rules; nothing is started",
 		example: "haidang check --config /etc/haidang/gateway.yaml",
 		flags: func(f *pflag.FlagSet) {
 			f.StringVar(&configuration, "config", "", "the configuration; without it the built-in one is checked")
+			f.StringSliceVar(&roles, "roles", nil, "check it for a machine of a centre with these roles, as haidang run takes them")
 		},
 		run: func(_ context.Context, env environment, args []string) error {
 			if len(args) == 1 && configuration == "" {
@@ -24,7 +26,11 @@ func checkVerb() verb {
 			} else if len(args) > 0 {
 				return usagef("check takes one configuration, not %q", args)
 			}
-			cfg, w, err := readConfiguration(configuration, nil)
+			cfg, w, err := readConfiguration(configuration, func(c *Configuration) {
+				if len(roles) > 0 {
+					c.Roles = roles
+				}
+			})
 			if err != nil {
 				return err
 			}

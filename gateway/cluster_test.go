@@ -19,8 +19,8 @@ import (
 	"haidang/gateway/telemetry"
 )
 
-// startNATS starts servers of one cluster in this process; each may be ended with
-// Shutdown.
+// startNATS starts servers of one cluster in this process, or one that is alone; each
+// may be ended with Shutdown.
 func startNATS(t *testing.T, size int) (servers []*server.Server, url string) {
 	t.Helper()
 	ports := freePorts(t, 2*size)
@@ -28,6 +28,9 @@ func startNATS(t *testing.T, size int) (servers []*server.Server, url string) {
 	for i := range size {
 		text := fmt.Sprintf("server_name: n%d\nlisten: %q\njetstream: {store_dir: %q, max_file_store: 64GB}\ncluster: {name: hue, listen: %q, routes: [nats://%s]}\n",
 			i, ports[i], t.TempDir(), ports[size+i], routes)
+		if size == 1 {
+			text, _, _ = strings.Cut(text, "cluster:") // one alone has nobody to agree with
+		}
 		file := filepath.Join(t.TempDir(), "nats.conf")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

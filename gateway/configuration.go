@@ -45,6 +45,15 @@ type Configuration struct {
 	Gateway string `yaml:"gateway"` // this gateway's own name
 	Strict  bool   `yaml:"strict"`  // set aside what the catalogue does not know
 
+	// Roles are what this machine does of a centre that runs on several of them, with
+	// one log in a cluster: ingest, rules, store, ioc and console. Left out, it does
+	// everything by itself. The flag --roles wins.
+	Roles []string `yaml:"roles"`
+	// Advertise is where the other machines of the centre reach the console of this
+	// one, as http://centre-1:8080. Default: the address of console.listen, where that
+	// is one, else the machine's name.
+	Advertise string `yaml:"advertise"`
+
 	// UnknownDevices is what becomes of readings of devices that are not registered
 	// and come over MQTT, HTTP or a bridge: accept (default), hold or refuse.
 	UnknownDevices string `yaml:"unknown_devices"`
@@ -245,6 +254,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 	if !intake.ValidUnknown(c.UnknownDevices) {
 		faults = append(faults, telemetry.Faultf("unknown_devices", "unknown_devices %q is not one of accept, hold, refuse", c.UnknownDevices))
 	}
+	faults = append(faults, c.validateRoles()...)
 	faults = append(faults, telemetry.Under("broker", c.Broker.Validate())...)
 	faults = append(faults, telemetry.Under("mappings", mapping.Validate(c.Mappings))...)
 	faults = append(faults, telemetry.Under("spool", c.Spool.Validate())...)
@@ -292,11 +302,17 @@ type listener struct{ key, address string }
 
 // listeners returns what a gateway listens on.
 func (c *Configuration) listeners() []listener {
-	all := []listener{
-		{"broker.listen", c.Broker.Listen}, {"broker.tls.listen", c.Broker.TLS.Listen}, {"broker.websocket.listen", c.Broker.Websocket.Listen},
-		{"console.listen", c.Console.Listen},
+	all := []listener{{"console.listen", c.Console.Listen}}
+	if !c.takesIn() {
+		return all
 	}
-	if c.Influx.URL == "" {
+	all = append([]listener{
+		{"broker.listen", c.Broker.Listen}, {"broker.tls.listen", c.Broker.TLS.Listen}, {"broker.websocket.listen", c.Broker.Websocket.Listen},
+	}, all...)
+	switch {
+	case len(c.Roles) > 0:
+		all = append(all, listener{"influx.listen", c.writePort()})
+	case c.Influx.URL == "":
 		all = append(all, listener{"influx.listen", c.Influx.Listen})
 	}
 	for i := range c.AIS {

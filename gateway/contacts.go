@@ -36,12 +36,13 @@ func (g *instance) rememberContacts() error {
 		return fmt.Errorf("read which devices came by themselves: %w", err)
 	}
 	g.intake.Remember(earlier)
+	g.keptContacts = len(g.intake.Contacts())
 	return nil
 }
 
 // keepContacts keeps them when there are others, until ctx ends.
 func (g *instance) keepContacts(ctx context.Context) {
-	kept, failing := len(g.intake.Contacts()), false
+	kept, failing := g.keptContacts, false
 	for running := true; running; {
 		running = wait(ctx, contactsEvery)
 		list := g.intake.Contacts()

@@ -36,7 +36,7 @@ func (l *letterbox) wayBack(letter *telemetry.DeadLetter) (func(ctx context.Cont
 			r, err := broker.ParseLine(letter.Bytes, 0)
 			return []telemetry.Reading{r}, err
 		}), nil
-	case letter.Source == followStore && strings.HasPrefix(letter.Place, "readings "):
+	case letter.Source == followStore && strings.HasPrefix(letter.Place, "readings"):
 		return l.storeAgain(letter), nil
 	}
 	return nil, fmt.Errorf("what %s sets aside cannot be taken in again: drop it when you have seen it", letter.Source)

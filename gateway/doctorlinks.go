@@ -66,6 +66,7 @@ func (x *examination) judge(h *health) {
 	if h.Version != version {
 		x.odd("version", "restart the gateway, or use its own program", "the gateway is %s, this program %s", h.Version, version)
 	}
+	x.judgeParts(h.Parts)
 	for _, s := range h.Sources {
 		if !s.Running {
 			x.wrong("source "+s.Name, "look at its cable, power and address; the gateway's log names the cause", "it is down (%.0f tries)", s.Restarts)
@@ -87,6 +88,29 @@ func (x *examination) judge(h *health) {
 	}
 	for _, reason := range sortedNames(h.SetAside) {
 		x.odd("set aside", "`haidang deadletter list` shows them", "%.0f for %s", h.SetAside[reason], reason)
+	}
+}
+
+// judgeParts tells which parts of a shared log the machine has, and what is wrong
+// with them.
+func (x *examination) judgeParts(parts []partHealth) {
+	var here []string
+	for i := range parts {
+		p := &parts[i]
+		about := "part " + p.Part + " of the log"
+		switch {
+		case p.Fault != "":
+			x.wrong(about, "it is tried again by itself; docs/cluster.md says what to do about the reason", "it cannot be worked on: %s", p.Fault)
+		case p.Here:
+			here = append(here, p.Part)
+		case p.By == "":
+			x.odd(about, "look again in a few seconds: a machine with the role takes it", "nobody has it")
+		default:
+			x.fine(about, "%s", p.text())
+		}
+	}
+	if len(here) > 0 {
+		x.fine("parts of the log", "this machine has %s", strings.Join(here, ", "))
 	}
 }
 

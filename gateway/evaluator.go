@@ -45,13 +45,19 @@ type learning struct {
 // An evaluator feeds the engine from the log and its steps to the centre. The
 // engine's position in the log lives inside its checkpoint.
 type evaluator struct {
-	spool  *spool.Spool
-	centre *centre
+	spool  *spool.Spool // nil where the engine only knows the rules; see openReader
 	engine *rules.Engine
 	logger *slog.Logger
 	every  time.Duration // between checkpoints
 	far    uint64        // frames after which one is kept earlier
 	ticks  bool          // the log has a record at least every few seconds; see refused
+
+	// append writes documents to the log, step hands on what the engine gives, and
+	// orphan ends the warnings that last and of which the engine knows nothing; see
+	// centre.
+	append func(context.Context, []telemetry.Reading) error
+	step   func(context.Context, []telemetry.Transition) error
+	orphan func(ctx context.Context, at time.Time, held map[string]bool) error
 
 	mu       sync.Mutex // guards the engine between a frame and a checkpoint
 	position uint64     // last frame that was evaluated and whose steps are written
@@ -68,10 +74,20 @@ type evaluator struct {
 	done atomic.Uint64 // position, for other goroutines
 }
 
-// openEvaluator restores the engine from its checkpoint. Without one, or with
-// one that cannot be read, it begins at the start of the log.
+// openEvaluator opens the evaluator of a gateway that has its centre beside it.
 func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
-	e := &evaluator{spool: s, centre: c, logger: logger, every: checkpointEvery, far: checkpointFrames}
+	e, err := restoreEvaluator(ctx, s, reg, logger)
+	if err != nil {
+		return nil, err
+	}
+	e.step, e.orphan = c.Step, c.orphan
+	return e, nil
+}
+
+// restoreEvaluator restores the engine from its checkpoint. Without one, or with
+// one that cannot be read, it begins at the start of the log.
+func restoreEvaluator(ctx context.Context, s *spool.Spool, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
+	e := &evaluator{spool: s, append: s.Readings().Append, logger: logger, every: checkpointEvery, far: checkpointFrames}
 	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
 	last := s.Readings().Last()
 	blob, err := s.LoadCheckpoint(ctx, followRules)
@@ -153,7 +169,7 @@ func (e *evaluator) announce(ctx context.Context, gateway string, at time.Time, 
 	for i := range records {
 		records[i].Time = at.Add(time.Duration(i)) // parts of one document are points of their own
 	}
-	if err := e.spool.Readings().Append(ctx, records); err != nil {
+	if err := e.append(ctx, records); err != nil {
 		return fmt.Errorf("write the rules to the log: %w", err)
 	}
 	return nil
@@ -258,7 +274,7 @@ func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Read
 	if frame.Seq <= e.relearn || e.engine.Hash() == "" {
 		return
 	}
-	if err := e.centre.orphan(ctx, frame.Received, e.held); err != nil {
+	if err := e.orphan(ctx, frame.Received, e.held); err != nil {
 		if ctx.Err() == nil {
 			e.logger.Error("warnings that the engine has lost cannot be cleared, trying again", "error", err)
 		}
@@ -267,12 +283,12 @@ func (e *evaluator) learn(ctx context.Context, frame *spool.Frame[telemetry.Read
 	e.held = nil
 }
 
-// write hands the steps to the centre. The engine has moved on and cannot give
+// write hands the steps on. The engine has moved on and cannot give
 // them again, so it is tried until it is done or the gateway stops: after that
 // the frame is evaluated again from the checkpoint.
 func (e *evaluator) write(ctx context.Context, steps []telemetry.Transition) error {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := e.centre.Step(ctx, steps)
+		err := e.step(ctx, steps)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}

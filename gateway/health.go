@@ -33,6 +33,9 @@ type health struct {
 	Sources    []sourceHealth    `json:"sources"`
 	Followers  []followerHealth  `json:"followers"`
 	Recipients []recipientHealth `json:"recipients"`
+	// Roles are those of a machine of a centre, Parts what of the log they are about.
+	Roles []string     `json:"roles,omitempty"`
+	Parts []partHealth `json:"parts,omitempty"`
 	// Subscribers are the accounts whose MQTT clients are owed messages or have lost
 	// some, those that have lost most first; at most a hundred.
 	Subscribers []broker.Backlog `json:"subscribers,omitempty"`
@@ -82,6 +85,9 @@ func (g *instance) health(ctx context.Context) (health, error) {
 		return h, fmt.Errorf("gather the metrics: %w", err)
 	}
 	h.fill(families)
+	if g.machine != nil {
+		h.Roles, h.Parts = g.cfg.Roles, g.machine.partHealths()
+	}
 	if g.broker != nil {
 		h.Subscribers = g.broker.Backlogs()
 		h.Subscribers = h.Subscribers[:min(len(h.Subscribers), maxSubscribers)]
@@ -262,6 +268,12 @@ func (h *health) print(to io.Writer, now time.Time) {
 	}
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	defer w.Flush()
+	if len(h.Roles) > 0 {
+		fmt.Fprintf(w, "roles\t%s\t\t\n", strings.Join(h.Roles, ", "))
+	}
+	for i := range h.Parts {
+		fmt.Fprintf(w, "part\t%s\t%s\t\n", h.Parts[i].Part, h.Parts[i].text())
+	}
 	for _, s := range h.Sources {
 		word := "runs"
 		if !s.Running {

@@ -24,7 +24,6 @@ import (
 	"haidang/drivers/modbus"
 	"haidang/drivers/serial"
 	"haidang/gateway/account"
-	"haidang/gateway/config"
 	"haidang/gateway/console"
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
@@ -43,7 +42,7 @@ type instance struct {
 	cfg    Configuration
 	world  *world
 	logger *slog.Logger
-	reg    *prometheus.Registry
+	reg    console.Registry
 
 	spool      *spool.Spool
 	accounts   *account.Store
@@ -71,6 +70,10 @@ type instance struct {
 	edits      edits                       // what was changed of rules at run time
 	letters    *letterbox                  // what was set aside
 	heard      *remembrance
+
+	keptContacts int // first contacts that are on disk, when readings begin to come
+
+	machine *machine // whose parts these are; nil: it is a gateway by itself
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
 	reloading sync.Mutex
@@ -184,6 +187,21 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 		return err
 	}
 	g.onClose(g.spool.Close)
+	if err := g.openChanges(); err != nil {
+		return err
+	}
+	if m.recording != nil {
+		m.recording.log = g.spool.Readings()
+		g.openIntake(m.recording, m.recording)
+		return nil
+	}
+	g.clock = intake.NewClock(time.Now, g.spool.Readings().LastReceived())
+	g.openIntake(g.spool.Readings(), g.clock)
+	return nil
+}
+
+// openChanges reads what was changed at run time, and what was remembered.
+func (g *instance) openChanges() (err error) {
 	g.openEdits()
 	if err := g.openRegistry(); err != nil {
 		return err
@@ -194,24 +212,20 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	if g.heard, err = openRemembrance(g.cfg.Data); err != nil {
 		g.logger.Warn("ages of devices from before this start are not known", "error", err)
 	}
-	options := intake.Options{
-		Readings: g.spool.Readings(), Letters: g.spool.DeadLetters(),
+	return nil
+}
+
+// openIntake makes the door into the log.
+func (g *instance) openIntake(log intake.ReadingLog, clock intake.Receipt) {
+	g.intake = intake.New(intake.Options{
+		Readings: log, Letters: g.spool.DeadLetters(), Clock: clock,
 		Known: g.world.Known, Strict: g.cfg.Strict, Unknown: g.cfg.UnknownDevices, Registerer: g.reg, Logger: g.logger,
-	}
-	if m.recording != nil {
-		m.recording.log = g.spool.Readings()
-		options.Readings, options.Clock = m.recording, m.recording
-	} else {
-		g.clock = intake.NewClock(time.Now, g.spool.Readings().LastReceived())
-		options.Clock = g.clock
-	}
-	g.intake = intake.New(options)
+	})
 	if err := g.rememberContacts(); err != nil {
 		g.logger.Warn("first contacts with devices may be told again", "error", err)
 	}
 	g.intake.SetPeriods(g.registry.Periods())
 	g.refuse()
-	return nil
 }
 
 // ingest takes what is written to InfluxDB's own endpoints into the log.
@@ -439,16 +453,8 @@ func (g *instance) reloads(ctx context.Context, reload <-chan os.Signal) {
 			return
 		case <-reload:
 		}
-		err := g.reload(ctx)
-		var faults config.Faults
-		switch {
-		case errors.As(err, &faults):
-			for _, f := range faults {
-				g.logger.Error("reload: "+f.String(), "file", f.File, "line", f.Line)
-			}
-			g.logger.Error("reload refused, nothing was changed", "faults", len(faults))
-		case err != nil:
-			g.logger.Error("reload refused, nothing was changed", "error", err)
+		if err := g.reload(ctx); err != nil {
+			tellReload(g.logger, err)
 		}
 	}
 }

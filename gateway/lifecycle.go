@@ -13,7 +13,7 @@ import (
 func (g *instance) lifecycle() console.Lifecycle {
 	return console.Lifecycle{
 		Orders:     func() any { return g.centre.Orders() },
-		Withheld:   func() any { return g.evaluator.engine.Withheld() },
+		Withheld:   g.withheld,
 		Order:      g.order,
 		Route:      g.explainRoute,
 		Deliveries: g.deliveries,
@@ -25,6 +25,35 @@ func (g *instance) lifecycle() console.Lifecycle {
 		Scenarios:  func() any { return g.scenarios() },
 		Accepted:   g.proof.Accepted,
 	}
+}
+
+// withheld is what holds and is not raised; null where the engines are on other
+// machines.
+func (g *instance) withheld() any {
+	if g.machine != nil {
+		return nil
+	}
+	return g.evaluator.engine.Withheld()
+}
+
+// ruleCounts are the rules in force and what they did. Where the engines are on other
+// machines it is only known what is raised now: the metrics of those machines have
+// the rest.
+func (g *instance) ruleCounts() any {
+	counts := g.evaluator.engine.Rules()
+	if g.machine == nil {
+		return counts
+	}
+	active := map[string]int{}
+	for _, w := range g.centre.Warnings(false) {
+		if w.State != telemetry.Pending && !w.Exercise {
+			active[w.Rule]++
+		}
+	}
+	for i := range counts {
+		counts[i].Active = active[counts[i].Rule]
+	}
+	return counts
 }
 
 // order takes something out of service that there is, or puts it back.

@@ -58,6 +58,9 @@ func (g *instance) modbusByHand(ctx context.Context, act string, body []byte, by
 	if by != "" {
 		ask.By = by
 	}
+	if g.machine != nil {
+		return nil, fmt.Errorf("%w: the lines are polled by machines with the role ingest, which nobody can ask by hand", console.ErrUnavailable)
+	}
 	line, err := lineCalled(g.lines, ask.Line)
 	if err != nil {
 		return nil, err

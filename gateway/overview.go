@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 
 	"haidang/gateway/console"
@@ -18,7 +19,7 @@ func (g *instance) consoleSources() console.Sources {
 		Reload:   g.reload,
 		Devices:  func(site, owner string) any { return g.devices(site, owner) },
 		Device:   g.device,
-		Rules:    func() any { return g.evaluator.engine.Rules() },
+		Rules:    g.ruleCounts,
 		RulesDocument: func() any {
 			if document, ok := g.evaluator.engine.Document(); ok {
 				return document
@@ -58,6 +59,9 @@ func (g *instance) readiness() map[string]func(context.Context) error {
 	}
 	if g.cfg.Influx.URL == "" {
 		checks["store"] = g.store.Ready
+	}
+	if g.machine != nil {
+		maps.Copy(checks, g.machine.checks())
 	}
 	return checks
 }

@@ -21,7 +21,10 @@ type pulse struct {
 	last   func() uint64 // newest sequence of the log
 	logger *slog.Logger
 
-	failing bool // the log did not take the last record; said once
+	// isShared says that other machines write the log as well: the jump of one clock
+	// is none of its time then, and is looked after elsewhere.
+	isShared bool
+	failing  bool // the log did not take the last record; said once
 }
 
 // An appender appends readings without the intake: the log's own records are
@@ -46,7 +49,9 @@ func (p *pulse) Run(ctx context.Context) error {
 			return nil
 		case <-every.C:
 		}
-		p.watchClock(ctx)
+		if !p.isShared {
+			p.watchClock(ctx)
+		}
 		if now := p.last(); now != seen {
 			seen, since = now, time.Now()
 			continue

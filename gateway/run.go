@@ -11,8 +11,9 @@ import (
 
 func runVerb() verb {
 	var file, dir string
+	var roles []string
 	return verb{
-		name: "run", args: "[--config gateway.yaml] [--data DIR]",
+		name: "run", args: "[--config gateway.yaml] [--data DIR] [--roles LIST]",
 		short: "run the gateway until Ctrl-C; without a configuration everything is embedded, on loopback",
 		example: `haidang run
 mosquitto_pub -q 1 -t telemetry/kim-long/river -m '{"level_m":3.62}'
@@ -20,6 +21,7 @@ curl http://127.0.0.1:8080/api/v1/warnings`,
 		flags: func(f *pflag.FlagSet) {
 			f.StringVar(&file, "config", "", "the configuration; SIGHUP reads its rules and devices again")
 			f.StringVar(&dir, "data", "", "folder of everything that is kept (default: that of the configuration, else ./haidang-data)")
+			f.StringSliceVar(&roles, "roles", nil, "what this machine of a centre does: some of ingest,rules,store,ioc,console (default: roles of the configuration, else everything)")
 		},
 		run: func(ctx context.Context, env environment, args []string) error {
 			if len(args) > 0 {
@@ -29,13 +31,22 @@ curl http://127.0.0.1:8080/api/v1/warnings`,
 				if dir != "" {
 					c.Data = dir
 				}
+				if len(roles) > 0 {
+					c.Roles = roles
+				}
 			}
 			cfg, w, err := readConfiguration(file, change)
 			if err != nil {
 				return err
 			}
+			if faults := cfg.withoutRoles(); len(faults) > 0 {
+				return w.doc.Locate(faults)
+			}
 			logger := newLogger(env.stderr, cfg.Log)
 			load := func() (Configuration, *world, error) { return readConfiguration(file, change) }
+			if len(cfg.Roles) > 0 {
+				return serveRoles(ctx, env, cfg, w, load, logger)
+			}
 			return serve(ctx, env, cfg, w, load, logger)
 		},
 	}

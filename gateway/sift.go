@@ -54,8 +54,10 @@ func sift(records []telemetry.Transition, keep func(*telemetry.Transition) bool,
 }
 
 // public returns the warnings that last and that everybody may know of.
-func (g *instance) public() []telemetry.Warning {
-	return slices.DeleteFunc(g.centre.Warnings(false), func(w telemetry.Warning) bool {
+func (g *instance) public() []telemetry.Warning { return public(g.centre.Warnings(false)) }
+
+func public(lasting []telemetry.Warning) []telemetry.Warning {
+	return slices.DeleteFunc(lasting, func(w telemetry.Warning) bool {
 		return !isPublic(&telemetry.Transition{Warning: w})
 	})
 }

@@ -3,6 +3,7 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -27,9 +28,19 @@ type centre struct {
 	answer func(w http.ResponseWriter, r *http.Request, warning telemetry.Warning) bool // whether it accepted; nil: 204
 }
 
-func newCentre(t testing.TB) *centre {
+func newCentre(t testing.TB) *centre { return newCentreAt(t, "127.0.0.1") }
+
+// newCentreAt opens it at an address of this machine.
+func newCentreAt(t testing.TB, ip string) *centre {
 	c := &centre{keys: map[string]string{}}
-	server := httptest.NewServer(c)
+	listener, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(c)
+	server.Listener.Close()
+	server.Listener = listener
+	server.Start()
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()

@@ -32,10 +32,24 @@
 // AIS and Modbus acknowledge nothing: there it is counted what was sent and what
 // is stored, and nothing may be there twice.
 //
+// # Clusters
+//
+// The trials whose names begin with TestCluster run when HAIDANG_CLUSTER is set ("ci"
+// for a short one): three nats-server processes, four haidang processes with different
+// roles, and an InfluxDB, each machine in a network namespace of its own where the
+// tests run as root. Publishers connect to the machines that take readings in, to the
+// next one when a connection ends or says nothing for ten seconds. After each harm it
+// is measured how long it takes until a new reading of every device was acknowledged,
+// is in InfluxDB and has raised a warning that the centre has; then the load stops and
+// everything is reconciled as above. The servers keep their files in memory
+// (/dev/shm), so that the trial waits for elections and leases, not for a disk that
+// others use; HAIDANG_CLUSTER_DIR names another folder.
+//
 // # Load
 //
-// TestLoad and TestLoadBacklog print figures instead (`make load`, HAIDANG_LOAD:
-// seconds of each run); load.txt keeps some. InfluxDB's engine in a second
+// TestLoad, TestLoadBacklog and TestClusterLoad print figures instead (`make load`,
+// `make cluster-load`, HAIDANG_LOAD: seconds of each run); load.txt and cluster.txt keep
+// some. InfluxDB's engine in a second
 // process is this test's own program; a slow disk is strace, which lets each
 // fsync return 5 ms later and stops no other call.
 package faults

@@ -63,12 +63,18 @@ func engineMain(dir string) error {
 // startEngine starts InfluxDB's engine in a process of its own.
 func startEngine(t testing.TB, address string) *exec.Cmd {
 	t.Helper()
+	return startEngineOn(t, address, t.TempDir())
+}
+
+// startEngineOn does on what an engine before it has left in a folder.
+func startEngineOn(t testing.TB, address, dir string) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), engineVariable+"="+t.TempDir(), engineListen+"="+address)
+	cmd.Env = append(os.Environ(), engineVariable+"="+dir, engineListen+"="+address)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -166,7 +166,7 @@ func change(path string, at int64, n int, how func([]byte)) error {
 // test are shared, and some have a third of the speed of the one that the bounds
 // are for. `make faults` keeps to the bounds.
 func slowness() time.Duration {
-	if os.Getenv(variable) == "ci" {
+	if os.Getenv(variable) == "ci" || os.Getenv(clusterVariable) == "ci" {
 		return 6
 	}
 	return 1

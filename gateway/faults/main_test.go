@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	results.print()
-	if os.Getenv(variable)+os.Getenv(loadVariable) != "" && os.Getenv(ready) == "" {
+	if os.Getenv(variable)+os.Getenv(loadVariable)+os.Getenv(clusterVariable) != "" && os.Getenv(ready) == "" {
 		if path, _ := haidangPath(); path != "" {
 			_ = os.RemoveAll(filepath.Dir(path))
 		}

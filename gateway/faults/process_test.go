@@ -32,6 +32,9 @@ type box struct {
 	console string
 	nmea    string
 	env     []string
+	program string    // "": the haidang under test
+	args    []string  // more of them
+	watcher [2]string // name and secret of an account that reads; empty: none is needed
 
 	cmd    *exec.Cmd
 	output *buffer
@@ -167,12 +170,15 @@ func (g *box) rewrite(from, to string) {
 // launch starts the process.
 func (g *box) launch() {
 	g.t.Helper()
-	path, err := haidangPath()
-	if err != nil {
-		g.t.Fatal(err)
+	path := g.program
+	if path == "" {
+		var err error
+		if path, err = haidangPath(); err != nil {
+			g.t.Fatal(err)
+		}
 	}
 	g.output = &buffer{}
-	g.cmd = exec.Command(path, "run", "--config", filepath.Join(g.dir, "gateway.yaml"))
+	g.cmd = exec.Command(path, append([]string{"run", "--config", filepath.Join(g.dir, "gateway.yaml")}, g.args...)...)
 	g.cmd.Env = append(os.Environ(), g.env...)
 	g.cmd.Dir = g.dir
 	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
@@ -248,7 +254,14 @@ func (g *box) stop() (int, time.Duration) {
 // try gets a page of the console.
 func (g *box) try(path string) (int, string) {
 	client := http.Client{Timeout: 5 * time.Second}
-	response, err := client.Get("http://" + g.console + path)
+	request, err := http.NewRequest(http.MethodGet, "http://"+g.console+path, nil)
+	if err != nil {
+		return 0, err.Error()
+	}
+	if g.watcher[0] != "" {
+		request.SetBasicAuth(g.watcher[0], g.watcher[1])
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return 0, err.Error()
 	}

@@ -25,6 +25,9 @@ type publisher struct {
 	pause  time.Duration // between two readings
 	pad    string        // a word that each reading carries
 
+	user, secret string        // an account; "" for none
+	patience     time.Duration // without an acknowledgement, before it connects again; 0: for ever
+
 	mu    sync.Mutex
 	times []int64 // Unix ms of each reading that was made
 	acked []bool
@@ -110,10 +113,11 @@ func (p *publisher) payload(dst []byte, n int) []byte {
 	return append(dst, '}')
 }
 
-// keep publishes until ctx ends, over one connection after the other.
-func (p *publisher) keep(ctx context.Context, address string) {
-	for ctx.Err() == nil {
-		_ = p.publish(ctx, address) // the process may just have been killed
+// keep publishes until ctx ends, over one connection after the other, each to the
+// next address.
+func (p *publisher) keep(ctx context.Context, addresses ...string) {
+	for i := 0; ctx.Err() == nil; i++ {
+		_ = p.publish(ctx, addresses[i%len(addresses)]) // the process may just have been killed
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
@@ -124,7 +128,7 @@ func (p *publisher) keep(ctx context.Context, address string) {
 // publish publishes over one connection until it ends or ctx does. When ctx ends
 // it waits a moment for the last acknowledgements.
 func (p *publisher) publish(ctx context.Context, address string) error {
-	conn, err := dialMQTT(address, p.device, 0)
+	conn, err := dialAs(address, p.device, p.user, p.secret, 0)
 	if err != nil {
 		return err
 	}
@@ -134,14 +138,18 @@ func (p *publisher) publish(ctx context.Context, address string) error {
 	reading.Go(func() {
 		defer conn.Close()
 		if p.readAcks(conn, inflight) != nil {
+			conn.Close()
 			for range inflight { // unblocks the writer; ends when it has ended
 			}
 		}
 	})
 	err = p.writeAll(ctx, conn, inflight)
 	close(inflight)
-	if err == nil {
+	if err == nil && p.patience == 0 {
 		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+	} else if err == nil {
+		// Its own deadlines go on; what was written is acknowledged until then.
+		time.AfterFunc(2*time.Second, func() { conn.Close() })
 	} else {
 		_ = conn.Close()
 	}
@@ -203,6 +211,9 @@ func (p *publisher) writeAll(ctx context.Context, conn net.Conn, inflight chan<-
 func (p *publisher) readAcks(conn net.Conn, inflight <-chan sent) error {
 	in := bufio.NewReaderSize(conn, 4<<10)
 	for i := 0; ; {
+		if p.patience > 0 {
+			_ = conn.SetReadDeadline(time.Now().Add(p.patience))
+		}
 		kind, body, err := readPacket(in)
 		if err != nil {
 			return err
@@ -228,6 +239,11 @@ func (p *publisher) readAcks(conn net.Conn, inflight <-chan sent) error {
 // dialMQTT connects with MQTT 3.1.1 and a clean session. receive bounds the
 // socket's buffers in bytes; 0 leaves them.
 func dialMQTT(address, id string, receive int) (net.Conn, error) {
+	return dialAs(address, id, "", "", receive)
+}
+
+// dialAs is dialMQTT with an account.
+func dialAs(address, id, user, secret string, receive int) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
 	if err != nil {
 		return nil, err
@@ -238,8 +254,15 @@ func dialMQTT(address, id string, receive int) (net.Conn, error) {
 		}
 	}
 	body := []byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0} // keep alive off
-	body = binary.BigEndian.AppendUint16(body, uint16(len(id)))
-	body = append(body, id...)
+	words := []string{id}
+	if user != "" {
+		body[7] |= 0xc0
+		words = append(words, user, secret)
+	}
+	for _, word := range words {
+		body = binary.BigEndian.AppendUint16(body, uint16(len(word)))
+		body = append(body, word...)
+	}
 	if _, err := conn.Write(append(appendLength([]byte{0x10}, len(body)), body...)); err != nil {
 		conn.Close()
 		return nil, err

@@ -24,6 +24,8 @@ type trial struct {
 
 	worstLoss int // readings in a damaged part; see TestCorruption
 
+	quiet func(patience time.Duration) // waits until all has been done; nil: settled
+
 	stop    context.CancelFunc
 	loading sync.WaitGroup
 }
@@ -78,7 +80,11 @@ func (tr *trial) awaitAcks(n int, patience time.Duration) time.Duration {
 // wrong is an error of the test and in the row.
 func (tr *trial) reconcile(r row) row {
 	tr.t.Helper()
-	tr.settled(60 * time.Second)
+	if tr.quiet == nil {
+		tr.settled(60 * time.Second)
+	} else {
+		tr.quiet(60 * time.Second)
+	}
 	warnings, faults := tr.centre.got()
 	for _, fault := range faults[:min(len(faults), 5)] {
 		tr.t.Error(fault)

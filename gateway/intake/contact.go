@@ -60,27 +60,37 @@ func (in *Intake) admit(source string, r *telemetry.Reading, at time.Time) (admi
 	if !comesByItself(source) {
 		return true, false
 	}
-	first := false
-	known, ok := in.contacts.byID.Load(r.Device)
-	if !ok && in.contacts.count.Load() < MaxContacts {
-		known, ok = in.contacts.byID.LoadOrStore(strings.Clone(r.Device), &contact{source: source, first: at})
-		if first = !ok; first {
-			in.contacts.count.Add(1)
-			in.metrics.contacts.Inc()
-			in.opts.Logger.Info("first contact with a device that is not registered", "device", r.Device, "kind", r.Kind, "source", source, "unknown_devices", in.unknownDevices())
-		}
+	known, first := in.meet(r.Device, source, at)
+	if first {
+		in.metrics.contacts.Inc()
+		in.opts.Logger.Info("first contact with a device that is not registered", "device", r.Device, "kind", r.Kind, "source", source, "unknown_devices", in.unknownDevices())
 	}
 	mode, refused := in.unknownDevices(), in.isRefused(r.Device)
 	if mode == UnknownAccept && !refused {
 		return true, false
 	}
 	if known != nil {
-		known.(*contact).held.Add(1)
+		known.held.Add(1)
 	}
 	if r.Kind == telemetry.KindLink {
 		return false, false
 	}
 	return false, first || mode == UnknownHold && !refused
+}
+
+// meet remembers a device that came by itself; nil when there are too many.
+func (in *Intake) meet(device, source string, at time.Time) (known *contact, first bool) {
+	if c, ok := in.contacts.byID.Load(device); ok {
+		return c.(*contact), false
+	}
+	if in.contacts.count.Load() >= MaxContacts {
+		return nil, false
+	}
+	c, ok := in.contacts.byID.LoadOrStore(strings.Clone(device), &contact{source: strings.Clone(source), first: at})
+	if !ok {
+		in.contacts.count.Add(1)
+	}
+	return c.(*contact), !ok
 }
 
 // SetRefused replaces the devices that somebody has refused: their readings are

@@ -55,30 +55,56 @@ func (in *Intake) note(source string, readings []telemetry.Reading, failures []f
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for i := range readings {
-		r := &readings[i]
-		h := in.heard[r.Device]
-		if h == nil {
-			if len(in.heard) >= MaxHeard {
-				continue
-			}
-			h = &Heard{Device: r.Device}
-			in.heard[r.Device] = h
-		}
-		if r.Kind == telemetry.KindLink {
-			up, _ := r.Number("up")
-			is := up == 1
-			h.Up, h.Cause = &is, strings.Clone(r.Text("cause"))
-			continue
-		}
-		h.At, h.Source, h.Quality = at, source, r.Quality
-		h.Count++
-		h.keep(r)
+		in.hear(&readings[i], source, at)
 	}
 	for i := range failures {
 		if h := in.heard[failures[i].device]; h != nil {
 			h.fail(&failures[i], at)
 		}
 	}
+}
+
+// Hear notes what others took in, as their log has it: readings as they were judged,
+// and when they were received. Their sources, and devices that came by themselves,
+// are remembered as of this intake; nothing is counted as accepted.
+func (in *Intake) Hear(readings []telemetry.Reading, received time.Time) {
+	known := in.Known().Devices
+	for i := range readings {
+		r := &readings[i]
+		if strings.HasPrefix(r.Kind, "_") {
+			continue // the gateway's own records
+		}
+		if known.Device(r.Device) == nil && comesByItself(r.Source) {
+			in.meet(r.Device, r.Source, received)
+		}
+		in.mu.Lock()
+		in.hear(r, r.Source, received)
+		in.mu.Unlock()
+	}
+}
+
+// hear notes one reading. The lock is held.
+func (in *Intake) hear(r *telemetry.Reading, source string, at time.Time) {
+	h := in.heard[r.Device]
+	if h == nil {
+		if len(in.heard) >= MaxHeard {
+			return
+		}
+		h = &Heard{Device: strings.Clone(r.Device)}
+		in.heard[h.Device] = h
+	}
+	if r.Kind == telemetry.KindLink {
+		up, _ := r.Number("up")
+		is := up == 1
+		h.Up, h.Cause = &is, strings.Clone(r.Text("cause"))
+		return
+	}
+	if h.Source != source {
+		h.Source = strings.Clone(source)
+	}
+	h.At, h.Quality = at, r.Quality
+	h.Count++
+	h.keep(r)
 }
 
 func (h *Heard) fail(f *failure, at time.Time) {
@@ -101,7 +127,7 @@ func (h *Heard) keep(r *telemetry.Reading) {
 		if len(h.Latest) >= maxHeardKinds {
 			return
 		}
-		h.Latest = slices.Insert(h.Latest, i, Latest{Kind: r.Kind})
+		h.Latest = slices.Insert(h.Latest, i, Latest{Kind: strings.Clone(r.Kind)})
 	}
 	l := &h.Latest[i]
 	l.Time = r.Time

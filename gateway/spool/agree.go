@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,11 +22,14 @@ const (
 	ourMarkValue = "1"
 )
 
+// partitionsMark, in the metadata of the streams of owners and of readings, is how
+// many partitions the log has. Those without it are of a log that has one.
+const partitionsMark = "haidang_partitions"
+
 // wantedStreams are the streams of a log in a cluster; that of the owners is the
 // first. All of them are read through their leaders (AllowDirect is off): a
 // replica may lag behind.
-func (s *Spool) wantedStreams() []jetstream.StreamConfig {
-	config := s.options.Config.withDefaults(0)
+func (s *Spool) wantedStreams(config Config) []jetstream.StreamConfig {
 	base := func(name, what string, subjects ...string) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Description: "haidang: " + what, Subjects: subjects,
@@ -33,7 +37,9 @@ func (s *Spool) wantedStreams() []jetstream.StreamConfig {
 			Metadata: map[string]string{ourMark: ourMarkValue},
 		}
 	}
-	owners := base(streamOwners, "who has the log", ownerSubject, epochSubject)
+	owners := base(streamOwners, "who has the log", ownerPrefix+">", epochPrefix+">")
+	mark := func(c *jetstream.StreamConfig) { c.Metadata[partitionsMark] = strconv.Itoa(config.Partitions) }
+	mark(&owners)
 	owners.MaxMsgsPerSubject, owners.MaxBytes, owners.AllowMsgTTL = 1, 1<<20, true
 	positions := base("KV_"+bucketKV, "positions of followers", "$KV."+bucketKV+".>")
 	positions.MaxMsgsPerSubject, positions.MaxBytes, positions.AllowRollup = 1, 16<<20, true
@@ -41,9 +47,12 @@ func (s *Spool) wantedStreams() []jetstream.StreamConfig {
 	checkpoints := base("OBJ_"+bucketObjects, "checkpoints of followers", "$O."+bucketObjects+".C.>", "$O."+bucketObjects+".M.>")
 	checkpoints.MaxBytes, checkpoints.AllowRollup, checkpoints.Discard = maxCheckpoints, true, jetstream.DiscardNew
 	all := []jetstream.StreamConfig{owners, positions, checkpoints}
-	for _, log := range []struct{ name, stream string }{{"readings", streamReadings}, {"warnings", streamWarnings}, {"dead_letters", streamLetters}} {
-		one := streamConfig(config, log.name, log.stream)
+	for _, log := range s.places(config) {
+		one := streamConfig(config, log)
 		one.Metadata = map[string]string{ourMark: ourMarkValue}
+		if log.kind == logReadings {
+			mark(&one)
+		}
 		all = append(all, one)
 	}
 	return all
@@ -68,16 +77,27 @@ func (s *Spool) agreeOn(ctx context.Context, want jetstream.StreamConfig) error 
 	defer cancel()
 	stream, err := s.link.append.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if _, err = s.link.append.CreateStream(ctx, want); err != nil {
+		_, err = s.link.append.CreateStream(ctx, want)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("make stream %s of %s in %d replicas: %w", want.Name, telemetry.Size(want.MaxBytes), want.Replicas, err)
 		}
-		return nil
+		stream, err = s.link.append.Stream(ctx, want.Name) // somebody has just made it
 	}
 	if err != nil {
 		return fmt.Errorf("look at stream %s: %w", want.Name, err)
 	}
 	have := stream.CachedInfo().Config
 	ours := have.Metadata[ourMark] == ourMarkValue
+	if err := samePartitions(have, want); err != nil {
+		return err
+	}
+	widened := ours && want.Name == streamOwners && subjectsOf(have) == narrowOwners
+	if widened { // it is from before there were parts
+		have.Subjects = want.Subjects
+	}
 	differs := disagreement(have, want)
 	bounds := boundsDiffer(have, want)
 	if !ours {
@@ -86,7 +106,7 @@ func (s *Spool) agreeOn(ctx context.Context, want jetstream.StreamConfig) error 
 	if len(differs) > 0 {
 		return fmt.Errorf("stream %s is not as it must be: %s", want.Name, strings.Join(differs, "; "))
 	}
-	if len(bounds) == 0 {
+	if len(bounds) == 0 && !widened {
 		return nil
 	}
 	changed := have // nothing but the bounds: what an operator set besides stays
@@ -98,16 +118,37 @@ func (s *Spool) agreeOn(ctx context.Context, want jetstream.StreamConfig) error 
 	return nil
 }
 
+// narrowOwners were the subjects of the owners before there were parts.
+const narrowOwners = "epochs.gateway owners.gateway"
+
+// samePartitions says that the log has another number of partitions than is
+// configured.
+func samePartitions(have, want jetstream.StreamConfig) error {
+	must, says := want.Metadata[partitionsMark]
+	if !says {
+		return nil
+	}
+	is, said := have.Metadata[partitionsMark]
+	if !said && have.Metadata[ourMark] == ourMarkValue {
+		is, said = "1", true
+	}
+	if said && is != must {
+		return fmt.Errorf("the log has %s partitions and not %s: spool.partitions is set once, before the first start (stream %s remembers it)", is, must, have.Name)
+	}
+	return nil
+}
+
+func subjectsOf(s jetstream.StreamConfig) string {
+	return strings.Join(slices.Sorted(slices.Values(s.Subjects)), " ")
+}
+
 // disagreement names what makes a stream unfit for the log, whoever made it.
 func disagreement(have, want jetstream.StreamConfig) (differs []string) {
 	unlike := func(what string, is, must any) {
 		differs = append(differs, fmt.Sprintf("%s is %v and must be %v", what, is, must))
 	}
-	subjects := func(s jetstream.StreamConfig) string {
-		return strings.Join(slices.Sorted(slices.Values(s.Subjects)), " ")
-	}
-	if subjects(have) != subjects(want) {
-		unlike("subjects", "["+subjects(have)+"]", "["+subjects(want)+"]")
+	if subjectsOf(have) != subjectsOf(want) {
+		unlike("subjects", "["+subjectsOf(have)+"]", "["+subjectsOf(want)+"]")
 	}
 	if have.Retention != want.Retention {
 		unlike("retention", have.Retention, want.Retention)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,7 +31,14 @@ const secondMark = "~"
 // whole. It is on disk when SaveCheckpoint returns. The one before it stays there
 // too, should the disk damage the newer one: a follower that wants to go on from
 // it must not give the frames since then free.
+//
+// RoleRules and RoleStore of a log of several partitions have their own under each
+// name.
 func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) error {
+	name = s.checkpointOf(name)
+	if part := s.options.Part; part.shared() {
+		return fmt.Errorf("save checkpoint %q: %s has none, any number may have it", name, part)
+	}
 	if s.cluster != nil {
 		if err := s.saveShared(ctx, name, blob); err != nil {
 			return fmt.Errorf("save checkpoint %q of %d bytes: %w", name, len(blob), err)
@@ -57,6 +65,15 @@ func (s *Spool) SaveCheckpoint(ctx context.Context, name string, blob []byte) er
 	}
 	s.saveTo[name] = otherObject(object)
 	return nil
+}
+
+// checkpointOf returns the name under which a checkpoint is kept: that of readings
+// in several partitions has the number of its partition.
+func (s *Spool) checkpointOf(name string) string {
+	if part := s.options.Part; part.one() && len(s.parts) > 1 {
+		return name + "." + strconv.Itoa(part.Partition)
+	}
+	return name
 }
 
 func otherObject(object string) string {
@@ -110,10 +127,27 @@ func (s *Spool) saved(ctx context.Context, name string) ([]savedObject, error) {
 // nothing. Of a checkpoint that is damaged (its SHA-256 differs) it returns the one
 // before it, and an error when that is damaged too.
 func (s *Spool) LoadCheckpoint(ctx context.Context, name string) ([]byte, error) {
-	saved, err := s.saved(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+	name = s.checkpointOf(name)
+	for tries := 0; ; tries++ {
+		saved, err := s.saved(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("load checkpoint %q: %w", name, err)
+		}
+		blob, err := s.load(ctx, name, saved)
+		if err == nil || s.cluster == nil || tries == loadTries {
+			return blob, err
+		}
+		// An owner that has just lost the log may have replaced it meanwhile.
+		if again, e := s.saved(ctx, name); e != nil || len(again) == 0 || again[0].seq == saved[0].seq {
+			return nil, err
+		}
 	}
+}
+
+const loadTries = 2
+
+// load returns the first of the checkpoints that is whole.
+func (s *Spool) load(ctx context.Context, name string, saved []savedObject) ([]byte, error) {
 	var errs []error
 	for _, object := range saved {
 		blob, err := s.pieces(ctx, object.info)

@@ -61,7 +61,9 @@ func (s *Spool) attach(ctx context.Context) error {
 		return s.openParts(ctx)
 	}
 	s.cluster = newCluster(s)
-	s.tellLeft()
+	if part := s.options.Part; part == (Part{}) || part.Role == RoleIngest {
+		s.tellLeft()
+	}
 	told := ""
 	for pause := enterPause; ; pause = min(2*pause, enterAtMost) {
 		err := s.enter(ctx)
@@ -81,7 +83,11 @@ func (s *Spool) attach(ctx context.Context) error {
 		}
 		if text := err.Error(); text != told {
 			told, pause = text, enterPause
-			s.logger.Error("the gateway waits for its log and takes no readings", "error", err)
+			if s.options.Part == (Part{}) {
+				s.logger.Error("the gateway waits for its log and takes no readings", "error", err)
+			} else if !errors.Is(err, ErrTaken) { // standing by is a part's ordinary life
+				s.logger.Error("a part of the gateway waits for the log", "part", s.options.Part.String(), "error", err)
+			}
 			s.options.Waiting(err)
 		}
 		if errors.Is(err, ErrTaken) {
@@ -102,11 +108,12 @@ func (s *Spool) enter(ctx context.Context) (err error) {
 	if err := s.cluster.greet(ctx, s.link); err != nil {
 		return err
 	}
-	known, found, err := readIdentity(s.options.Dir)
+	known, err := readIdentity(s.options.Dir)
 	if err != nil {
 		return err
 	}
-	wanted := s.wantedStreams()
+	config := s.options.Config.withDefaults(0)
+	wanted := s.wantedStreams(config)
 	if err := s.agree(ctx, known, wanted[:1]); err != nil { // that of the owners
 		return err
 	}
@@ -119,10 +126,8 @@ func (s *Spool) enter(ctx context.Context) (err error) {
 	if s.cluster.known, err = s.identify(ctx, wanted); err != nil {
 		return err
 	}
-	if !found || len(known.Made) < len(s.cluster.known.Made) {
-		if err := s.cluster.known.write(s.options.Dir); err != nil {
-			return err
-		}
+	if err := s.cluster.known.remember(s.options.Dir); err != nil {
+		return err
 	}
 	s.cluster.trustNow(s.link)
 	s.cluster.owner.begin()
@@ -192,6 +197,11 @@ func (c *cluster) explain(err error) error {
 	c.mu.Lock()
 	refusal := c.refusal
 	c.mu.Unlock()
+	return explain(err, refusal)
+}
+
+// explain is cluster.explain; refusal is what the server does not allow us.
+func explain(err error, refusal string) error {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
@@ -256,6 +266,7 @@ func (c *cluster) verify(ctx context.Context, l *link) error {
 		return nil
 	}
 	if err := c.look(ctx, l.writing, l.append); err != nil {
+		c.doubt() // somebody may have looked with success meanwhile: what was told is untold by the next look
 		return err
 	}
 	c.mu.Lock()
@@ -356,7 +367,8 @@ func (c *cluster) watched(options []nats.Option) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
-			c.spool.metrics.reconnects.Inc() // the next frame looks at the cluster, and says what it finds
+			c.spool.metrics.reconnects.Inc()
+			c.doubt() // the next frame, or the lease, looks at the cluster, and says what it finds after the above
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAccountAuthExpired) {

@@ -36,6 +36,10 @@ func readingCodec() codec[telemetry.Reading] {
 	}
 }
 
+func transitionCodec() codec[telemetry.Transition] {
+	return jsonCodec(func(t *telemetry.Transition) string { return t.Device })
+}
+
 func jsonCodec[T any](device func(*T) string) codec[T] {
 	return codec[T]{
 		encode: func(dst []byte, record *T) ([]byte, error) {

@@ -19,9 +19,7 @@ import (
 // A core is one log without the type of its records: the queue, the committer
 // and what is known of its stream.
 type core struct {
-	name    string // readings
-	stream  string // READINGS
-	subject string // readings.0
+	place
 	spool   *Spool
 	metrics logMetrics
 
@@ -38,11 +36,12 @@ type core struct {
 	clock    logClock
 	instance string // of message ids, in a cluster
 	sent     uint64 // message ids given
-	acked    uint64 // sequence of our newest frame, in a cluster
+	acked    uint64 // sequence of our newest frame, in a cluster; of the warnings the one behind which we write
 
 	finished     chan settled
 	last         atomic.Uint64 // newest frame on disk
 	lastReceived atomic.Int64  // its receipt time, Unix ns
+	newestAt     atomic.Int64  // when the cluster got the newest frame of anybody, Unix ns; set by room for a part
 	broken       atomic.Bool   // the last frame could not be written
 	full         atomic.Bool   // the last frame was refused for want of room
 	lowDisk      atomic.Bool   // set by room: refuse before the disk is full
@@ -83,10 +82,10 @@ type settled struct {
 	err   error
 }
 
-func newCore(s *Spool, name, stream string) *core {
+func newCore(s *Spool, at place) *core {
 	return &core{
-		name: name, stream: stream, subject: name + ".0", spool: s,
-		metrics:  s.metrics.of(name),
+		place: at, spool: s,
+		metrics:  s.metrics.of(at.name),
 		capacity: semaphore.NewWeighted(MaxQueueBytes),
 		instance: rand.Text(),
 		wake:     make(chan struct{}, 1),
@@ -229,8 +228,15 @@ func (c *core) commit() {
 // stamp closes the frame.
 func (c *core) stamp(f *pending) {
 	f.seq = c.last.Load() + 1
+	if c.exclusive() {
+		f.seq = c.acked + 1 // a follower may have seen what somebody else has written
+	}
 	if f.at.IsZero() {
-		f.received = c.clock.now(c.spool.options.Now())
+		now := c.spool.options.Now()
+		if c.spool.options.Part != (Part{}) {
+			c.clock.behind(time.Unix(0, c.lastReceived.Load()), now)
+		}
+		f.received = c.clock.now(now)
 	} else {
 		f.received = c.clock.given(f.at)
 	}
@@ -398,7 +404,7 @@ func (c *core) finish(f *pending, err error) {
 	if err == nil && f.count > 0 {
 		c.noteEnd(f)
 		c.moveLast(f.seq)
-		c.lastReceived.Store(f.received.UnixNano())
+		c.moveReceived(f.received)
 		c.full.Store(false)
 		c.metrics.frames.Inc()
 		c.metrics.records.Add(float64(f.count))

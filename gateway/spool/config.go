@@ -31,8 +31,8 @@ const (
 // Config is the part "spool" of the configuration: how much of the log is kept, and
 // where.
 type Config struct {
-	// MaxBytes bounds the readings on disk. Default: the smaller of 8 GiB and
-	// half the free disk. At least 4 MiB.
+	// MaxBytes bounds the readings on disk, of all partitions together. Default: the
+	// smaller of 8 GiB and half the free disk. At least 4 MiB, for each partition.
 	MaxBytes telemetry.Size `yaml:"max_bytes"`
 	// MaxAge bounds how long readings wait for a follower. Default 60d.
 	MaxAge telemetry.Duration `yaml:"max_age"`
@@ -41,6 +41,10 @@ type Config struct {
 	// URL is that of an external NATS JetStream cluster, such as
 	// nats://a:4222,nats://b:4222. Empty: embedded.
 	URL string `yaml:"url"`
+	// Partitions is in how many parts the readings of a cluster are split, by site,
+	// so that several machines with roles work on them: 1 to 64, default 1. It is
+	// set once: the cluster remembers it. It means nothing without URL.
+	Partitions int `yaml:"partitions"`
 	// Replicas is how many servers of the cluster keep each frame: 1 to 5,
 	// default 3. It means nothing without URL.
 	Replicas int `yaml:"replicas"`
@@ -68,6 +72,14 @@ func (c Config) Validate() []telemetry.Fault {
 	default:
 		faults = append(faults, telemetry.Faultf("full", "full %q is not one of refuse, drop_oldest", c.Full))
 	}
+	switch {
+	case c.Partitions < 0 || c.Partitions > MaxPartitions:
+		faults = append(faults, telemetry.Faultf("partitions", "partitions %d is not in 1..%d", c.Partitions, MaxPartitions))
+	case c.Partitions > 1 && c.URL == "":
+		faults = append(faults, telemetry.Faultf("partitions", "partitions %d is given without url: an embedded log has one", c.Partitions))
+	case c.MaxBytes >= smallestMaxBytes && int64(c.MaxBytes) < int64(c.Partitions)*smallestMaxBytes:
+		faults = append(faults, telemetry.Faultf("max_bytes", "max_bytes %s is below 4MiB for each of %d partitions", c.MaxBytes, c.Partitions))
+	}
 	if c.Replicas < 0 || c.Replicas > 5 {
 		faults = append(faults, telemetry.Faultf("replicas", "replicas %d is not in 1..5", c.Replicas))
 	}
@@ -93,8 +105,9 @@ func (c Config) withDefaults(freeBytes int64) Config {
 	if c.Replicas == 0 {
 		c.Replicas = 3
 	}
+	c.Partitions = max(c.Partitions, 1)
 	if c.URL == "" {
-		c.Replicas = 1
+		c.Replicas, c.Partitions = 1, 1
 	}
 	return c
 }

@@ -102,4 +102,28 @@
 //   - What a cursor does not show is asked for from the stream's leader before it
 //     is told as gone (see refill).
 //   - A cluster that cannot be used is told to Options.Waiting, and waited for.
+//
+// # On several machines
+//
+// With Options.Part a Spool is for a part of what there is to do (see Part), which
+// it has by a lease of its own; a process opens one for each thing it does. The
+// readings may be in several streams then, READINGS_<p> with the subject
+// readings.<p>, each for the sites that PartitionOf puts there; the first part that
+// is opened sets how many, for good. One stream more, STEPS, with the subjects
+// steps.<p>, has what the engines give, until the centre has it. What differs from
+// the above:
+//
+//   - Many append to the readings at the same time. Log.Last is where the stream
+//     ends, at most some seconds old, and not what this process has written.
+//     Receipt times are those of several clocks, and may decrease by the difference
+//     of them: who needs time that does not must see to it (the engine does). What
+//     a part appends to a partition that it follows is never before what it has read
+//     there.
+//   - Positions are loaded when a part is opened, which is after it has its lease,
+//     and only its owner stores them. RoleRules reads those of the other
+//     Options.Followers from the cluster, to empty its partition.
+//   - Health of a part says whether its own work goes on. A log that others have
+//     filled shows there as well, and so does that it has room again, within some
+//     seconds.
+//   - The folder has no lock; several Spools share it.
 package spool

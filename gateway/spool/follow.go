@@ -52,6 +52,9 @@ type FollowOptions struct {
 // Frames that are gone before they were read (bounds, a damaged disk) are
 // counted, and a dead letter tells a follower with a name which.
 func (l *Log[T]) Follow(ctx context.Context, o FollowOptions, accept func(context.Context, *Batch[T]) error) error {
+	if part := l.core.spool.options.Part; o.Name != "" && part.shared() {
+		return fmt.Errorf("follow the %s as %q: %s has no positions, any number may have it", l.core.name, o.Name, part)
+	}
 	ctx, cancel, err := l.core.spool.join(ctx, l.core.name, o.Name)
 	if err != nil {
 		return err

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
 )
 
 // identityFile, in Options.Dir, remembers the log of a cluster, so that a changed
@@ -25,20 +27,47 @@ type identity struct {
 	Made    map[string]time.Time `json:"made"`    // each stream
 }
 
-// readIdentity returns what the folder remembers, and whether it does.
-func readIdentity(dir string) (known identity, found bool, err error) {
+// readIdentity returns what the folder remembers.
+func readIdentity(dir string) (known identity, err error) {
 	path := filepath.Join(dir, identityFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return identity{}, false, nil
+		return identity{}, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &known)
 	}
 	if err != nil {
-		return identity{}, false, fmt.Errorf("read which cluster the log is in: %s: %w", path, err)
+		return identity{}, fmt.Errorf("read which cluster the log is in: %s: %w", path, err)
 	}
-	return known, true, nil
+	return known, nil
+}
+
+// remember adds to what the folder remembers. Parts that share it have to do with
+// different streams.
+func (i identity) remember(dir string) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("remember which cluster the log is in: %w", err)
+	}
+	defer folder.Close() // and so its lock
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("remember which cluster the log is in: lock %s: %w", dir, err)
+	}
+	known, err := readIdentity(dir)
+	if err != nil {
+		return err
+	}
+	before := len(known.Made)
+	if known.Made == nil {
+		known.Made = map[string]time.Time{}
+	}
+	maps.Copy(known.Made, i.Made)
+	if len(known.Made) == before {
+		return nil
+	}
+	known.Cluster = i.Cluster
+	return known.write(dir)
 }
 
 // write remembers it; a power cut leaves either nothing or all.

@@ -22,10 +22,12 @@ const (
 	logReadings = "readings"
 	logWarnings = "warnings"
 	logLetters  = "dead_letters"
+	logSteps    = "steps" // of parts
 
 	streamReadings = "READINGS"
 	streamWarnings = "WARNINGS"
 	streamLetters  = "DEAD_LETTERS"
+	streamSteps    = "STEPS"
 	bucketKV       = "POSITIONS"
 	bucketObjects  = "CHECKPOINTS"
 )
@@ -77,7 +79,7 @@ func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
 		}
 		options = append(options, nats.InProcessServer(l.server), nats.NoReconnect())
 	} else {
-		options = append(options, s.options.Config.access("haidang "+s.options.Gateway)...)
+		options = append(options, s.options.Config.access(s.connectionName())...)
 	}
 	watched := options
 	if s.cluster != nil {
@@ -90,6 +92,15 @@ func (s *Spool) openLink(ctx context.Context) (_ *link, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// connectionName is how the servers of a cluster show our connections.
+func (s *Spool) connectionName() string {
+	name := "haidang " + s.options.Gateway
+	if s.options.Part != (Part{}) {
+		name += " " + s.options.Part.String()
+	}
+	return name
 }
 
 // asyncError hears of what no call returns. A cursor's channel has room for

@@ -15,12 +15,15 @@ type Log[T any] struct {
 	core  *core
 	codec codec[T]
 	lines sync.Pool // *encoded: where producers encode
+
+	readOnly bool // another part writes it
 }
 
 // encoded is what a call has made of its records.
 type encoded struct {
 	lines    []byte
 	runs     []run // of their sources
+	count    int
 	controls int
 	refused  []telemetry.RejectedRecord
 }
@@ -69,38 +72,54 @@ func (l *Log[T]) append(ctx context.Context, at time.Time, records []T, done fun
 	if done == nil {
 		done = func(error) {}
 	}
-	e := l.lines.Get().(*encoded)
-	l.encode(e, records)
+	if l.readOnly {
+		go done(fmt.Errorf("append to the %s: %s does not write them", l.core.name, l.core.spool.options.Part))
+		return
+	}
+	e := l.blank()
+	for i := range records {
+		l.encode(e, &records[i], i)
+	}
 	if len(e.refused) > 0 {
 		l.core.refuse(&telemetry.Rejection{Records: e.refused}, done)
 	} else {
-		l.core.enqueue(ctx, at, e.lines, e.runs, len(records), e.controls, done)
+		l.core.enqueue(ctx, at, e.lines, e.runs, e.count, e.controls, done)
 	}
+	l.giveBack(e)
+}
+
+// blank returns where records are encoded, and giveBack keeps it for later.
+func (l *Log[T]) blank() *encoded {
+	e := l.lines.Get().(*encoded)
+	*e = encoded{lines: e.lines[:0], runs: e.runs[:0]}
+	return e
+}
+
+func (l *Log[T]) giveBack(e *encoded) {
 	if cap(e.lines) <= 2*MaxFrameBytes { // a giant is not kept for the small ones
 		l.lines.Put(e)
 	}
 }
 
-func (l *Log[T]) encode(e *encoded, records []T) {
-	*e = encoded{lines: e.lines[:0], runs: e.runs[:0]}
-	for i := range records {
-		before := len(e.lines)
-		longer, err := l.codec.encode(e.lines, &records[i])
-		if n := len(longer) - before; err == nil && n > MaxFrameBytes {
-			err = fmt.Errorf("its line has %d bytes, more than the %d of a frame", n, MaxFrameBytes)
-		}
-		if err != nil {
-			e.refused = append(e.refused, telemetry.RejectedRecord{Index: i, Reason: "unwritable", Detail: err.Error()})
-			e.lines = longer[:before]
-			continue
-		}
-		e.lines = longer
-		if l.codec.control != nil && l.codec.control(&records[i]) {
-			e.controls++
-		}
-		if l.codec.source != nil {
-			e.runs = addRun(e.runs, l.codec.source(&records[i]), 1)
-		}
+// encode encodes a record, which is the caller's number i.
+func (l *Log[T]) encode(e *encoded, record *T, i int) {
+	before := len(e.lines)
+	longer, err := l.codec.encode(e.lines, record)
+	if n := len(longer) - before; err == nil && n > MaxFrameBytes {
+		err = fmt.Errorf("its line has %d bytes, more than the %d of a frame", n, MaxFrameBytes)
+	}
+	if err != nil {
+		e.refused = append(e.refused, telemetry.RejectedRecord{Index: i, Reason: "unwritable", Detail: err.Error()})
+		e.lines = longer[:before]
+		return
+	}
+	e.lines = longer
+	e.count++
+	if l.codec.control != nil && l.codec.control(record) {
+		e.controls++
+	}
+	if l.codec.source != nil {
+		e.runs = addRun(e.runs, l.codec.source(record), 1)
 	}
 }
 
@@ -125,6 +144,9 @@ func (l *Log[T]) Lag(name string) uint64 {
 // what they made of the frames first. A position never moves back. It is stored
 // within a fraction of a second, and by Close.
 func (l *Log[T]) Commit(_ context.Context, name string, seq uint64) error {
+	if part := l.core.spool.options.Part; part.shared() {
+		return fmt.Errorf("commit %s of the %s: %s has no positions", name, l.core.name, part)
+	}
 	if l.core.spool.life.Err() != nil {
 		return ErrClosed
 	}

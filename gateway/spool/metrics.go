@@ -160,10 +160,13 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		send(g.stored, float64(c.storedBytes.Load()), c.name)
 	}
 	for key, at := range g.spool.positions.all() {
+		if !at.ours && g.spool.options.Part != (Part{}) {
+			continue // told by the process that has the follower
+		}
 		c := cores[key.log]
 		last := c.last.Load()
 		send(g.lag, float64(last-min(at.accepted, last)), key.log, key.name)
-		if behind := time.Duration(c.lastReceived.Load() - at.received); at.accepted >= last {
+		if behind := time.Duration(max(c.lastReceived.Load(), c.newestAt.Load()) - at.received); at.accepted >= last {
 			send(g.lagSeconds, 0, key.log, key.name)
 		} else if at.received > 0 {
 			send(g.lagSeconds, behind.Seconds(), key.log, key.name)

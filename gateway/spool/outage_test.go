@@ -252,6 +252,26 @@ func TestOtherCluster(t *testing.T) {
 	}
 }
 
+// TestConnectionToldLate: the client tells of a lost connection after it has found a
+// new one, and the log was looked at: the health is good all the same.
+func TestConnectionToldLate(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, "toldlate", 1)
+	s := open(t, t.TempDir(), at(c.config(0)))
+	var o nats.Options
+	for _, option := range s.cluster.watched(nil) {
+		if err := option(&o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.DisconnectedErrCB(nil, errors.New("cut"))
+	if err := s.Health(); err == nil || !strings.Contains(err.Error(), "the connection is lost") {
+		t.Errorf("the health is %v", err)
+	}
+	o.ReconnectedCB(nil)
+	until(t, "the health is good", func() bool { return s.Health() == nil })
+}
+
 // TestStandby: a second gateway waits until the first is gone, and goes on from its
 // position and checkpoint. The first, cut off meanwhile, writes nothing more.
 func TestStandby(t *testing.T) {
@@ -313,7 +333,7 @@ func TestStaleWriter(t *testing.T) {
 	for _, m := range []struct {
 		subject string
 		text    []byte
-	}{{ownerSubject, usurp}, {epochSubject, usurp}, {"warnings.0", []byte("{}\n")}, {objectSubject("rules"), []byte("{}")}} {
+	}{{ownerPrefix + wholeLease, usurp}, {epochPrefix + wholeLease, usurp}, {"warnings.0", []byte("{}\n")}, {objectSubject("rules"), []byte("{}")}} {
 		if _, err := js.Publish(soon(t), m.subject, m.text); err != nil {
 			t.Fatal(err)
 		}

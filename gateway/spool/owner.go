@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,13 +29,21 @@ import (
 // a write. So what must not come twice is written against what was there before:
 // positions and checkpoints against their revision, warnings against the sequence
 // they must get.
+//
+// Each part of the log has a lease of its own. Machines that take readings, of
+// which there may be any number, have one each, so that they are known.
 const (
 	streamOwners = "OWNERS"
-	ownerSubject = "owners.gateway"
-	epochSubject = "epochs.gateway"
+	ownerPrefix  = "owners." // and the name of the lease: who has it, while the lease lives
+	epochPrefix  = "epochs." // the same: who had it last
+	wholeLease   = "gateway" // of a gateway without roles
 
 	leaseLife = 10 * time.Second
 )
+
+// ErrMixed says that a gateway without roles and machines with roles meet on one
+// log: what each makes of it would come twice.
+var ErrMixed = errors.New("a gateway without roles and machines with roles exclude each other")
 
 // trust is how long an owner believes in a lease that it cannot renew.
 func (o *owner) trust() time.Duration { return o.life * 7 / 10 }
@@ -42,33 +51,46 @@ func (o *owner) trust() time.Duration { return o.life * 7 / 10 }
 // An owner is the lease of this gateway, or the wish for it.
 type owner struct {
 	cluster *cluster
-	self    holder
+	lease   string
+	self    Holder
 	life    time.Duration // of a lease
 
 	mu       sync.Mutex
 	at       *link
 	revision uint64    // of our lease
 	sent     time.Time // when it was asked for
-	lost     error     // another has been the owner since: there is no way back
+	lost     error     // there is no way back: another has been the owner since
+	resigned bool      // or we have to begin anew
 
 	stop  context.CancelFunc
 	ended chan struct{} // closed when renew has ended; nil before begin
 }
 
-// A holder is what the lease says about who holds it.
-type holder struct {
-	Instance string    `json:"instance"` // one run of the program
+// A Holder is what a lease says about who holds it.
+type Holder struct {
+	Instance string    `json:"instance"` // one life of a Spool
 	Gateway  string    `json:"gateway"`
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	Since    time.Time `json:"since"`
+	Console  string    `json:"console,omitempty"` // of RoleIOC: Options.Console
 }
 
+// String names the holder for people.
+func (h Holder) String() string { return fmt.Sprintf("%s on %s (pid %d)", h.Gateway, h.Host, h.PID) }
+
 func newOwner(c *cluster) *owner {
+	options := &c.spool.options
 	host, _ := os.Hostname() // for people
-	o := &owner{cluster: c, life: cmp.Or(c.spool.options.leaseLife, leaseLife), self: holder{
-		Instance: rand.Text(), Gateway: c.spool.options.Gateway, Host: host, PID: os.Getpid(), Since: time.Now().UTC(),
+	o := &owner{cluster: c, lease: options.Part.String(), life: cmp.Or(options.leaseLife, leaseLife), self: Holder{
+		Instance: rand.Text(), Gateway: options.Gateway, Host: host, PID: os.Getpid(), Since: time.Now().UTC(),
 	}}
+	switch options.Part.Role {
+	case RoleIOC:
+		o.self.Console = options.Console
+	case RoleIngest:
+		o.lease += "." + strings.ToLower(o.self.Instance[:8])
+	}
 	return o
 }
 
@@ -76,7 +98,15 @@ func newOwner(c *cluster) *owner {
 func (o *owner) acquire(ctx context.Context, l *link) error {
 	js := l.append
 	o.at = l
+	// Asked before, so that who may not take it does not disturb, and after: of two
+	// who take theirs at the same time one at least sees the other.
+	if err := o.rivals(ctx, js); err != nil {
+		return err
+	}
 	if err := o.take(ctx, js, 0); err != nil {
+		return err
+	}
+	if err := o.rivals(ctx, js); err != nil || o.shared() {
 		return err
 	}
 	text, err := json.Marshal(o.self)
@@ -85,8 +115,43 @@ func (o *owner) acquire(ctx context.Context, l *link) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	if _, err := js.Publish(ctx, epochSubject, text); err != nil {
+	if _, err := js.Publish(ctx, epochPrefix+o.lease, text); err != nil {
 		return fmt.Errorf("put down who has the log: %w", err)
+	}
+	return nil
+}
+
+// shared reports whether the lease is nobody else's wish: it only tells of us.
+func (o *owner) shared() bool { return o.cluster.spool.options.Part.shared() }
+
+// rivals returns an ErrMixed when somebody works on the log the other way: with
+// roles, or without.
+func (o *owner) rivals(ctx context.Context, js jetstream.JetStream) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	stream, err := js.Stream(ctx, streamOwners)
+	if err != nil {
+		return fmt.Errorf("ask who has the log: %w", err)
+	}
+	leases, what := []string{wholeLease}, "the gateway that has it, %s, has none"
+	if o.lease == wholeLease {
+		what = "those of %s are at work"
+		if leases, err = leasesOf(ctx, stream); err != nil {
+			return fmt.Errorf("ask who has the log: %w", err)
+		}
+	}
+	for _, lease := range leases {
+		if lease == o.lease {
+			continue
+		}
+		held, _, err := holderOf(ctx, stream, ownerPrefix+lease)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: "+what, ErrMixed, held)
 	}
 	return nil
 }
@@ -100,7 +165,7 @@ func (o *owner) take(ctx context.Context, js jetstream.JetStream, revision uint6
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	sent := time.Now()
-	ack, err := js.PublishMsg(ctx, &nats.Msg{Subject: ownerSubject, Data: text},
+	ack, err := js.PublishMsg(ctx, &nats.Msg{Subject: ownerPrefix + o.lease, Data: text},
 		jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithMsgTTL(o.life))
 	if isWrongSequence(err) {
 		return o.askWho(ctx, js)
@@ -120,7 +185,7 @@ var errLeaseGone = errors.New("the lease of the log has ended")
 // askWho says who has the lease. That may be us, when an answer was lost.
 func (o *owner) askWho(ctx context.Context, js jetstream.JetStream) error {
 	asked := time.Now()
-	held, revision, err := lastHolder(ctx, js, ownerSubject)
+	held, revision, err := lastHolder(ctx, js, ownerPrefix+o.lease)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return errLeaseGone
 	}
@@ -128,7 +193,7 @@ func (o *owner) askWho(ctx context.Context, js jetstream.JetStream) error {
 		return err
 	}
 	if held.Instance != o.self.Instance {
-		return fmt.Errorf("%w: %s on %s (pid %d), since %s; this one stands by", ErrTaken, held.Gateway, held.Host, held.PID, held.Since.Format(time.RFC3339))
+		return &takenError{o.lease, fmt.Sprintf("%s, since %s; this one stands by", held, held.Since.Format(time.RFC3339))}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -138,11 +203,27 @@ func (o *owner) askWho(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-func lastHolder(ctx context.Context, js jetstream.JetStream, subject string) (held holder, revision uint64, err error) {
+// A takenError is an ErrTaken that says who has what.
+type takenError struct{ lease, holder string }
+
+func (t *takenError) Error() string {
+	if t.lease == wholeLease {
+		return ErrTaken.Error() + ": " + t.holder
+	}
+	return ErrTaken.Error() + "'s part " + t.lease + ": " + t.holder
+}
+
+func (t *takenError) Unwrap() error { return ErrTaken }
+
+func lastHolder(ctx context.Context, js jetstream.JetStream, subject string) (Holder, uint64, error) {
 	stream, err := js.Stream(ctx, streamOwners)
 	if err != nil {
-		return held, 0, fmt.Errorf("ask who has the log: %w", err)
+		return Holder{}, 0, fmt.Errorf("ask who has the log: %w", err)
 	}
+	return holderOf(ctx, stream, subject)
+}
+
+func holderOf(ctx context.Context, stream jetstream.Stream, subject string) (held Holder, revision uint64, err error) {
 	m, err := stream.GetLastMsgForSubject(ctx, subject)
 	if err != nil {
 		return held, 0, fmt.Errorf("ask who has the log: %w", err)
@@ -186,10 +267,34 @@ func (o *owner) renew(ctx context.Context) error {
 	if errors.Is(err, errLeaseGone) {
 		err = o.retake(ctx, js)
 	}
+	if err == nil && o.shared() { // a gateway that has everything has seen us, unless it came first
+		err = o.rivals(ctx, js)
+	}
 	if errors.Is(err, ErrTaken) {
-		o.mu.Lock()
+		return o.lose(err)
+	}
+	return err
+}
+
+// resign gives up a lease that is ours.
+func (o *owner) resign(why string) error {
+	o.mu.Lock()
+	o.resigned = o.lost == nil
+	o.mu.Unlock()
+	return o.lose(&takenError{o.lease, why})
+}
+
+// lose notes that there is no way back to the lease, and why.
+func (o *owner) lose(err error) error {
+	o.mu.Lock()
+	again := o.lost != nil
+	if again {
+		err = o.lost
+	} else {
 		o.lost = err
-		o.mu.Unlock()
+	}
+	o.mu.Unlock()
+	if !again {
 		o.cluster.surrender(err)
 	}
 	return err
@@ -212,9 +317,12 @@ func (o *owner) retake(ctx context.Context, js jetstream.JetStream) error {
 	if err := o.take(ctx, js, 0); err != nil {
 		return err
 	}
-	last, _, err := lastHolder(ctx, js, epochSubject)
+	if o.shared() {
+		return nil
+	}
+	last, _, err := lastHolder(ctx, js, epochPrefix+o.lease)
 	if err == nil && last.Instance != o.self.Instance {
-		err = fmt.Errorf("%w: %s on %s (pid %d) has had it since %s", ErrTaken, last.Gateway, last.Host, last.PID, last.Since.Format(time.RFC3339))
+		err = &takenError{o.lease, fmt.Sprintf("%s has had it since %s", last, last.Since.Format(time.RFC3339))}
 	}
 	if err != nil {
 		o.mu.Lock()
@@ -226,6 +334,9 @@ func (o *owner) retake(ctx context.Context, js jetstream.JetStream) error {
 
 // holds returns nil while this gateway is certainly the owner.
 func (o *owner) holds() error {
+	if o.shared() {
+		return nil
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -246,10 +357,10 @@ func (o *owner) end() {
 		<-o.ended
 	}
 	o.mu.Lock()
-	at, revision, lost := o.at, o.revision, o.lost
+	at, revision, lost := o.at, o.revision, o.lost != nil && !o.resigned
 	o.revision, o.sent = 0, time.Time{}
 	o.mu.Unlock()
-	if revision == 0 || lost != nil || !at.writing.IsConnected() {
+	if revision == 0 || lost || !at.writing.IsConnected() {
 		return // it ends by itself
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askPatience)
@@ -279,7 +390,11 @@ func (c *cluster) tellLease(err error) {
 
 // surrender ends the followers of a gateway that is not the owner any more.
 func (c *cluster) surrender(err error) {
-	c.spool.logger.Error("another gateway has taken over the log; this one ends, and stands by when it is started again", "error", err)
+	if part := c.spool.options.Part; part == (Part{}) {
+		c.spool.logger.Error("another gateway has taken over the log; this one ends, and stands by when it is started again", "error", err)
+	} else {
+		c.spool.logger.Warn("another gateway has taken over a part of the log; this one gives it up", "part", part.String(), "error", err)
+	}
 	c.spool.metrics.surrendered.Inc()
 	c.spool.taken(err)
 }

@@ -14,7 +14,7 @@ const (
 // meanwhile goes into the same frame.
 func (c *core) pace() {
 	s := c.spool
-	if s.options.Paced == "" || c.stream != streamReadings || !c.behind() {
+	if s.options.Paced == "" || c.kind != logReadings || !c.behind() {
 		return
 	}
 	begin := time.Now()

@@ -24,6 +24,7 @@ type position struct {
 	stored   uint64 // the same, as it is on disk
 	accepted uint64 // a manual follower accepts more than it has committed
 	received int64  // receipt time of the frame accepted last, Unix ns; 0 when not known
+	ours     bool   // of a follower in this process; of others it is as old as the last look
 }
 
 type followerKey struct{ log, name string }
@@ -113,6 +114,9 @@ func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string)
 		return fmt.Errorf("read position %s: %w", key, err)
 	}
 	follower, c := p.keyOf(key)
+	if c == nil && p.spool.options.Part != (Part{}) {
+		return nil // somebody else's
+	}
 	if c == nil {
 		if err := kv.Purge(ctx, key); err != nil {
 			return fmt.Errorf("forget position %s: %w", key, err)
@@ -124,7 +128,35 @@ func (p *positions) load(ctx context.Context, kv jetstream.KeyValue, key string)
 		p.spool.logger.Error("the position of a follower cannot be read", "key", key, "error", err)
 		return nil
 	}
+	if err := p.spool.reach(ctx, c, seq); err != nil {
+		return err
+	}
 	p.set(follower, c, seq, seq)
+	return nil
+}
+
+// Patience with a stream whose leader has just become one.
+const (
+	reachPatience = 3 * time.Second
+	reachPause    = 100 * time.Millisecond
+)
+
+// reach waits a moment for a stream of a cluster that ends before a position in
+// it: its leader may not have come so far yet.
+func (s *Spool) reach(ctx context.Context, c *core, seq uint64) error {
+	if s.cluster == nil {
+		return nil
+	}
+	for begin := time.Now(); seq > c.last.Load() && time.Since(begin) < reachPatience; {
+		if !sleep(ctx, reachPause) {
+			return ctx.Err()
+		}
+		last, err := c.lastSeq(ctx, s.link)
+		if err != nil {
+			return err
+		}
+		raise(&c.last, last)
+	}
 	return nil
 }
 
@@ -151,7 +183,7 @@ func (p *positions) set(key followerKey, c *core, seq, stored uint64) {
 
 // known tells whether a follower's position on the readings is kept.
 func (s *Spool) known(name string) bool {
-	if s.options.Followers == nil {
+	if s.options.Followers == nil || s.options.Part != (Part{}) {
 		return true
 	}
 	for _, one := range s.options.Followers {
@@ -216,7 +248,38 @@ func (p *positions) of(key followerKey) *position {
 		at = &position{}
 		p.at[key] = at
 	}
+	at.ours = true
 	return at
+}
+
+// look reads how far the followers in other processes have come.
+func (p *positions) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	kv, err := p.spool.current().append.KeyValue(ctx, bucketKV)
+	if err != nil {
+		return fmt.Errorf("open the positions of the followers: %w", err)
+	}
+	for _, name := range p.spool.options.Followers {
+		key := followerKey{p.spool.readings.core.name, name}
+		if p.get(key).ours {
+			continue
+		}
+		seq := uint64(0)
+		entry, err := kv.Get(ctx, key.log+"."+encodeKey(name))
+		if err == nil {
+			seq, err = strconv.ParseUint(string(entry.Value()), 10, 64)
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return fmt.Errorf("read the position of %s: %w", name, err)
+		}
+		p.mu.Lock()
+		if at := p.at[key]; at == nil || !at.ours {
+			p.at[key] = &position{seq: seq, stored: seq, accepted: seq}
+		}
+		p.mu.Unlock()
+	}
+	return nil
 }
 
 // move moves a position forward. received is 0 when it is not known.
@@ -249,7 +312,7 @@ func (p *positions) keep() {
 		case <-p.spool.idle:
 			ctx, cancel := context.WithTimeout(context.Background(), askPatience)
 			defer cancel()
-			if err := p.store(ctx); err != nil {
+			if err := p.store(ctx); err != nil && !errors.Is(err, ErrTaken) { // another stores them now
 				p.spool.logger.Warn("store the positions at the end; some frames will be delivered again", "error", err)
 			}
 			p.keepSecond(0)
@@ -268,7 +331,7 @@ func (p *positions) keep() {
 		} else {
 			failures = 0
 			p.keepSecond(secondPause)
-			if p.spool.readings.core.full.Load() {
+			if p.spool.anyFull() {
 				p.spool.room.kick()
 			}
 		}
@@ -323,6 +386,38 @@ func (p *positions) store(ctx context.Context) error {
 		p.mu.Unlock()
 	}
 	return nil
+}
+
+// emptied returns up to where a log may be emptied, and whether this process does.
+func (p *positions) emptied(c *core) (upTo uint64, does bool) {
+	switch p.spool.options.Part.Role {
+	case "", RoleRules:
+		if c == p.spool.readings.core {
+			return p.slowest(), true
+		}
+	case RoleIOC:
+		if c == p.spool.steps.core {
+			return p.slowestOf(c.name), true
+		}
+	}
+	return 0, false
+}
+
+// slowestOf returns the sequence up to which all followers of a log that have a
+// position have accepted everything, as it is on disk.
+func (p *positions) slowestOf(log string) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slowest := ^uint64(0)
+	for key, at := range p.at {
+		if key.log == log {
+			slowest = min(slowest, at.stored)
+		}
+	}
+	if slowest == ^uint64(0) {
+		return 0
+	}
+	return slowest
 }
 
 // slowest returns the sequence up to which all known followers of the readings

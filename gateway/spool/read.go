@@ -98,7 +98,7 @@ func (c *core) readThrough(ctx context.Context, link *link, from uint64, to chan
 				return from, err
 			}
 		}
-		c.saw(&r)
+		c.saw(&r, meta.NumPending)
 		parked, err := hand(ctx, r, to)
 		if err != nil {
 			return from, err

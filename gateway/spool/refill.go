@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -101,15 +102,37 @@ func (s *Spool) sameLog(ctx context.Context, link *link, stream string) error {
 	return s.cluster.known.matchesStream(ctx, link.follow, stream)
 }
 
-// saw notes a frame that was read. One of ours may be there of which no answer
-// came.
-func (c *core) saw(r *raw) {
+// saw notes a frame that was read, and how many come behind it. In a cluster
+// others write as well, and one of ours may be there of which no answer came.
+func (c *core) saw(r *raw, pending uint64) {
 	if c.spool.cluster == nil {
 		return
 	}
-	raise(&c.last, r.seq)
+	raise(&c.last, r.seq+pending)
 	if r.err == nil {
 		raise(&c.lastReceived, r.received.UnixNano())
+	}
+}
+
+// learn notes what the others of a shared log have made of it: where it ends, and
+// whether it is full for them. One that is led is not broken, even if nobody
+// appends who would find that out.
+func (c *core) learn(state jetstream.StreamState) {
+	part := c.spool.options.Part
+	if c.spool.cluster == nil || part == (Part{}) {
+		return
+	}
+	raise(&c.last, state.LastSeq)
+	if !state.LastTime.IsZero() {
+		raise(&c.newestAt, state.LastTime.UnixNano())
+	}
+	config := c.streamConfig()
+	full := config.Discard == jetstream.DiscardNew && int64(state.Bytes)+smallestPayload > config.MaxBytes
+	if c.full.Swap(full) != full && full {
+		c.spool.room.kick() // what is given free now is emptied at once
+	}
+	if part.Role == RoleIngest {
+		c.broken.Store(false)
 	}
 }
 
@@ -120,6 +143,16 @@ func (c *core) moveLast(seq uint64) {
 		return
 	}
 	raise(&c.last, seq)
+}
+
+// moveReceived notes the receipt time of our newest frame, which in a cluster need
+// not be the newest.
+func (c *core) moveReceived(at time.Time) {
+	if c.spool.cluster == nil {
+		c.lastReceived.Store(at.UnixNano())
+		return
+	}
+	raise(&c.lastReceived, at.UnixNano())
 }
 
 // An atomicNumber is an atomic.Uint64 or an atomic.Int64.
@@ -168,17 +201,17 @@ func (c *core) tryShared(ctx context.Context, link *link, f *pending) error {
 
 // exclusive reports whether only the owner appends to a log, so that a frame of
 // anybody else shows that we are the owner no more.
-func (c *core) exclusive() bool { return c.stream == streamWarnings }
+func (c *core) exclusive() bool { return c.spool.cluster != nil && c.kind == logWarnings }
 
 // alignShared is align in a cluster: what has come behind our last frame is ours,
-// of a write whose answer was lost, or somebody's whom no lease binds. If it is
-// the frame itself, it is written.
+// of a write whose answer was lost, or of an earlier owner, who slept in the middle
+// of a write. If it is the frame itself, it is written.
 func (c *core) alignShared(ctx context.Context, link *link, f *pending) error {
 	last, err := c.lastSeq(ctx, link)
 	if err != nil {
 		return err
 	}
-	for seq := max(c.acked+1, f.seq); seq <= last; seq++ {
+	for seq := c.acked + 1; seq <= last; seq++ {
 		m, err := c.ask(ctx, link, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
@@ -191,9 +224,13 @@ func (c *core) alignShared(ctx context.Context, link *link, f *pending) error {
 			return nil
 		}
 		if !strings.HasPrefix(m.Header.Get(jetstream.MsgIDHeader), c.instance+".") {
-			if err := c.spool.cluster.owner.renew(ctx); err != nil { // asks the cluster whether we are the owner
+			// Nobody but the owner writes here, and what an earlier one has written
+			// since we read the log is not in what we made of it.
+			owner := c.spool.cluster.owner
+			if err := owner.renew(ctx); err != nil { // asks the cluster whether we are the owner
 				return err
 			}
+			return owner.resign(fmt.Sprintf("frame %d of the %s is of an earlier one, written late; this one has to read them anew", m.Sequence, c.name))
 		}
 		seq = m.Sequence
 	}

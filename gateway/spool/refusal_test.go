@@ -89,7 +89,7 @@ func TestForeignStreams(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, "foreign", 1)
 	right := func(config Config) jetstream.StreamConfig {
-		return streamConfig(config.withDefaults(0), "readings", streamReadings)
+		return streamConfig(config.withDefaults(0), readingsPlace(0, 1))
 	}
 	for i, one := range []struct {
 		what   string

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -68,7 +69,7 @@ func (r *room) watch() {
 			r.spool.ends.sync()
 		}
 		err := r.empty(r.spool.life, now)
-		if err != nil && !r.failing {
+		if err != nil && !r.failing && r.spool.deposed.Err() == nil {
 			r.spool.logger.Warn("empty the readings that all followers have", "error", err)
 		}
 		r.failing = err != nil
@@ -117,41 +118,61 @@ func (r *room) thin() {
 }
 
 // empty drops the readings that all followers have, but for the last frame,
-// from which log time goes on after a restart.
+// from which log time goes on after a restart. The centre of several machines drops
+// the steps that it has.
 func (r *room) empty(ctx context.Context, now bool) error {
-	if !now && time.Since(r.emptied) < emptyPause {
+	full := r.spool.options.Part != (Part{}) && r.spool.anyFull() // others give it free, and do not tell
+	if !now && !full && time.Since(r.emptied) < emptyPause {
 		return nil
 	}
 	r.emptied = time.Now()
+	if r.spool.options.Part.Role == RoleRules {
+		if err := r.spool.positions.look(ctx); err != nil {
+			return err
+		}
+	}
+	var first error
+	for _, c := range r.spool.cores() { // one partition may be without a leader, and the others well
+		select {
+		case <-r.spool.idle:
+			return first
+		default:
+			first = cmp.Or(first, r.visit(ctx, c))
+		}
+	}
+	return first
+}
+
+// visit looks at a log, and empties it if that is ours to do.
+func (r *room) visit(ctx context.Context, c *core) error {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	for _, c := range r.spool.cores() {
-		stream, err := r.spool.current().append.Stream(ctx, c.stream)
-		if err != nil {
-			return fmt.Errorf("look at the log of %s: %w", c.name, err)
-		}
-		state := stream.CachedInfo().State
-		if err := r.spool.trust(ctx, r.spool.current()); err != nil {
-			return fmt.Errorf("look at the log of %s: %w", c.name, err)
-		}
-		if c == r.spool.readings.core && state.LastSeq > 0 {
-			upTo := min(r.spool.positions.slowest(), state.LastSeq-1)
-			if upTo >= state.FirstSeq && upTo > r.upTo {
-				c.noteState(jetstream.StreamState{FirstSeq: upTo + 1}) // first: what is gone then is not lost
-				r.spool.writing.RLock()
-				err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
-				r.spool.writing.RUnlock()
-				if err != nil {
-					return fmt.Errorf("drop the %s up to %d: %w", c.name, upTo, err)
-				}
-				r.upTo = upTo
-				if info, err := stream.Info(ctx); err == nil {
-					state = info.State
-				}
+	stream, err := r.spool.current().append.Stream(ctx, c.stream)
+	if err != nil {
+		return fmt.Errorf("look at the log of %s: %w", c.name, err)
+	}
+	state := stream.CachedInfo().State
+	if err := r.spool.trust(ctx, r.spool.current()); err != nil {
+		return fmt.Errorf("look at the log of %s: %w", c.name, err)
+	}
+	if slowest, does := r.spool.positions.emptied(c); does && state.LastSeq > 0 {
+		upTo := min(slowest, state.LastSeq-1)
+		if upTo >= state.FirstSeq && upTo > r.upTo {
+			c.noteState(jetstream.StreamState{FirstSeq: upTo + 1}) // first: what is gone then is not lost
+			r.spool.writing.RLock()
+			err := stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+			r.spool.writing.RUnlock()
+			if err != nil {
+				return fmt.Errorf("drop the %s up to %d: %w", c.name, upTo, err)
+			}
+			r.upTo = upTo
+			if info, err := stream.Info(ctx); err == nil {
+				state = info.State
 			}
 		}
-		c.storedBytes.Store(int64(state.Bytes))
-		c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	}
+	c.learn(state)
+	c.storedBytes.Store(int64(state.Bytes))
+	c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	return nil
 }

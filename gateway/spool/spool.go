@@ -1,12 +1,14 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,15 +41,23 @@ type Options struct {
 	Scratch bool
 	// Now is the clock of log time. Default time.Now.
 	Now func() time.Time
+	// Part is what of the log in a cluster this Spool is for; the zero value is
+	// everything. With a part, Open takes no lock on Dir: several may share it.
+	Part Part
 	// Gateway is who has the log, for those who find it taken in a cluster.
 	Gateway string
+	// Console is the address at which the holder of RoleIOC serves its console, for
+	// the machines that forward to it: it is told in the lease.
+	Console string
 	// Waiting makes Open wait until the log in a cluster can be used, however long
 	// that takes, and is told why it cannot, at each change of the reason. When it
-	// is nil, Open returns the reason.
+	// is nil, Open returns the reason: an ErrTaken when another has the part.
 	Waiting func(reason error)
 	// Followers are the names that may follow the readings. What all of them
 	// have accepted is emptied; stored positions of other names are forgotten.
-	// When it is nil, nothing is emptied before its age and nothing forgotten.
+	// When it is nil, nothing is emptied before its age and nothing forgotten. With
+	// a Part it is RoleRules that empties, also for those that follow in other
+	// processes, and nobody forgets.
 	Followers []string
 	// Paced is the follower of the readings that they do not run away from: while
 	// it is more than 0.15 s behind, each frame waits up to 50 ms for it. "" for none.
@@ -82,7 +92,9 @@ type Spool struct {
 	deposed  context.Context
 	taken    context.CancelCauseFunc // ends deposed: another gateway has the log
 
-	readings  *Log[telemetry.Reading]
+	readings  *Log[telemetry.Reading]    // of the part's partition
+	parts     []*Log[telemetry.Reading]  // of each partition; nil where the part has nothing to do with it
+	steps     *Log[telemetry.Transition] // nil where the part has nothing to do with them
 	warnings  *Log[telemetry.Transition]
 	letters   *Log[telemetry.DeadLetter]
 	positions *positions
@@ -128,7 +140,10 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 			s.damage = append(s.damage, damage{what: o.Dir})
 		}
 	}
-	if s.lock, err = lockFolder(o.Dir); err != nil {
+	if err := o.Part.fits(o.Config); err != nil {
+		return nil, err
+	}
+	if err := s.takeFolder(); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(o.Registerer)
@@ -180,9 +195,21 @@ func (s *Spool) openLogs(ctx context.Context) error {
 		free += s.link.bytes(ctx, streamReadings)
 	}
 	s.config = s.options.Config.withDefaults(free)
-	s.readings = newLog(newCore(s, logReadings, streamReadings), readingCodec())
-	s.warnings = newLog(newCore(s, logWarnings, streamWarnings), jsonCodec(func(t *telemetry.Transition) string { return t.Device }))
-	s.letters = newLog(newCore(s, logLetters, streamLetters), jsonCodec(func(d *telemetry.DeadLetter) string { return d.Device }))
+	part := s.options.Part
+	s.parts = make([]*Log[telemetry.Reading], s.config.Partitions)
+	for p := range s.parts {
+		if !part.one() || p == part.Partition {
+			s.parts[p] = newLog(newCore(s, readingsPlace(p, len(s.parts))), readingCodec())
+		}
+	}
+	s.readings = s.parts[part.Partition]
+	s.warnings = newLog(newCore(s, singlePlace(logWarnings, streamWarnings)), transitionCodec())
+	s.warnings.readOnly = !part.writesWarnings()
+	s.letters = newLog(newCore(s, singlePlace(logLetters, streamLetters)), jsonCodec(func(d *telemetry.DeadLetter) string { return d.Device }))
+	if part.Role == RoleRules || part.Role == RoleIOC {
+		s.steps = newLog(newCore(s, stepsPlace(part)), transitionCodec())
+		s.steps.readOnly = part.Role == RoleIOC
+	}
 	for _, c := range s.cores() {
 		if err := c.open(ctx); err != nil {
 			return err
@@ -192,14 +219,54 @@ func (s *Spool) openLogs(ctx context.Context) error {
 }
 
 func (s *Spool) cores() []*core {
-	return []*core{s.readings.core, s.warnings.core, s.letters.core}
+	var all []*core
+	for _, log := range s.parts {
+		if log != nil {
+			all = append(all, log.core)
+		}
+	}
+	all = append(all, s.warnings.core, s.letters.core)
+	if s.steps != nil {
+		all = append(all, s.steps.core)
+	}
+	return all
 }
 
 // Readings is the log of what sources delivered and of the gateway's own
-// control records.
+// control records; of RoleRules and RoleStore that of their partition, of the
+// other parts that of partition 0.
 func (s *Spool) Readings() *Log[telemetry.Reading] { return s.readings }
 
-// Warnings is the log of the transitions of warnings.
+// Partitions returns how many partitions the readings have.
+func (s *Spool) Partitions() int { return len(s.parts) }
+
+// ReadingsOf is the log of a partition's readings, from 0; nil when there is no
+// such partition, and for RoleRules and RoleStore when it is not theirs.
+func (s *Spool) ReadingsOf(partition int) *Log[telemetry.Reading] {
+	if partition < 0 || partition >= len(s.parts) {
+		return nil
+	}
+	return s.parts[partition]
+}
+
+// Partitioned appends to all partitions. It is nil for RoleRules and RoleStore of
+// a log of several partitions.
+func (s *Spool) Partitioned() *Partitioned {
+	if slices.Contains(s.parts, nil) {
+		return nil
+	}
+	return &Partitioned{logs: s.parts}
+}
+
+// Steps is the log of the transitions that the engines give, on their way to the
+// centre: RoleRules appends those of its partition, RoleIOC follows all of them.
+// It is nil for everybody else. Two engines may be at work on a partition for a
+// moment, so that a step comes twice: the centre drops what it knows by id and
+// step. What it has accepted is emptied.
+func (s *Spool) Steps() *Log[telemetry.Transition] { return s.steps }
+
+// Warnings is the log of the transitions of warnings. Of the parts only RoleIOC
+// appends to it; all may follow it.
 func (s *Spool) Warnings() *Log[telemetry.Transition] { return s.warnings }
 
 // DeadLetters is the log of what was set aside.
@@ -207,20 +274,61 @@ func (s *Spool) DeadLetters() *Log[telemetry.DeadLetter] { return s.letters }
 
 // Health returns nil while readings are taken, else why not: an ErrFull, an
 // ErrUnavailable or ErrClosed. It does not ask the disk.
+//
+// Of a part it is whether its work goes on: RoleIngest takes readings in all
+// partitions; those of RoleRules, and the steps, are not full; RoleIOC can write
+// warnings.
 func (s *Spool) Health() error {
-	c := s.readings.core
-	switch {
-	case s.serving.Err() != nil:
+	if s.serving.Err() != nil {
 		return ErrClosed
-	case c.lowDisk.Load():
-		return fmt.Errorf("%w: the disk of %s is nearly full", ErrFull, s.options.Dir)
-	case c.full.Load():
-		return fmt.Errorf("%w: %s on disk", ErrFull, s.bound(c))
-	case c.broken.Load():
-		return ErrUnavailable
+	}
+	for _, c := range s.needed() {
+		switch {
+		case c.lowDisk.Load():
+			return fmt.Errorf("%w: the disk of %s is nearly full", ErrFull, s.options.Dir)
+		case c.full.Load():
+			return fmt.Errorf("%w: %s on disk", ErrFull, s.bound(c))
+		case c.broken.Load() && s.cluster != nil:
+			return cmp.Or(s.cluster.health(), ErrUnavailable) // it may know why
+		case c.broken.Load():
+			return ErrUnavailable
+		}
 	}
 	if s.cluster != nil {
 		return s.cluster.health()
+	}
+	return nil
+}
+
+// needed are the logs that the part writes to.
+func (s *Spool) needed() []*core {
+	switch s.options.Part.Role {
+	case RoleIngest:
+		return s.cores()[:len(s.parts)]
+	case RoleRules:
+		return []*core{s.readings.core, s.steps.core}
+	case RoleStore:
+		return nil
+	case RoleIOC:
+		return []*core{s.warnings.core}
+	}
+	return []*core{s.readings.core}
+}
+
+// anyFull reports whether a log that the part writes to is full.
+func (s *Spool) anyFull() bool {
+	return slices.ContainsFunc(s.needed(), func(c *core) bool { return c.full.Load() })
+}
+
+// takeFolder makes the folder and takes its lock. Parts share it: their leases
+// keep others out.
+func (s *Spool) takeFolder() (err error) {
+	if s.options.Part == (Part{}) {
+		s.lock, err = lockFolder(s.options.Dir)
+		return err
+	}
+	if err := os.MkdirAll(s.options.Dir, 0o750); err != nil {
+		return fmt.Errorf("make the spool's folder: %w", err)
 	}
 	return nil
 }

@@ -63,6 +63,14 @@ func (c *logClock) now(t time.Time) time.Time {
 	return c.last
 }
 
+// behind makes log time go on from t, when that is later: a frame of another
+// machine was received then, as it seems now.
+func (c *logClock) behind(t, now time.Time) {
+	if t.After(c.last) {
+		c.last, c.seen = t.UTC(), now
+	}
+}
+
 // given returns the receipt time of what is said to be received at t. It is not
 // the clock's, so it says nothing about the clock's pace.
 func (c *logClock) given(t time.Time) time.Time {
@@ -75,28 +83,30 @@ func (c *logClock) given(t time.Time) time.Time {
 
 // streamConfig says how JetStream keeps the log.
 func (c *core) streamConfig() jetstream.StreamConfig {
-	return streamConfig(c.spool.config, c.name, c.stream)
+	return streamConfig(c.spool.config, c.place)
 }
 
-func streamConfig(config Config, name, stream string) jetstream.StreamConfig {
+func streamConfig(config Config, at place) jetstream.StreamConfig {
 	s := jetstream.StreamConfig{
-		Name:        stream,
-		Description: "haidang: " + name,
-		Subjects:    []string{name + ".*"},
+		Name:        at.stream,
+		Description: "haidang: " + at.name,
+		Subjects:    at.subjects,
 		Storage:     jetstream.FileStorage,
 		Replicas:    config.Replicas,
 		MaxMsgSize:  serverMaxPayload,
 		Discard:     jetstream.DiscardOld,
 	}
-	switch stream {
-	case streamReadings:
-		s.MaxBytes, s.MaxAge = int64(config.MaxBytes), config.MaxAge.Std()
+	switch at.kind {
+	case logReadings:
+		s.MaxBytes, s.MaxAge = int64(config.MaxBytes)/int64(max(config.Partitions, 1)), config.MaxAge.Std()
 		if config.Full == Refuse {
 			s.Discard = jetstream.DiscardNew
 		}
-	case streamWarnings:
+	case logWarnings:
 		s.MaxBytes, s.MaxAge = warningsMaxBytes, warningsMaxAge
-	case streamLetters:
+	case logSteps: // an engine whose steps nobody takes waits: none may be missed
+		s.MaxBytes, s.MaxAge, s.Discard = warningsMaxBytes, warningsMaxAge, jetstream.DiscardNew
+	case logLetters:
 		s.MaxBytes, s.MaxAge = lettersMaxBytes, lettersMaxAge
 	}
 	s.Duplicates = min(2*time.Minute, s.MaxAge)
@@ -134,6 +144,9 @@ func (c *core) open(ctx context.Context) error {
 	}
 	state := stream.CachedInfo().State
 	c.last.Store(state.LastSeq)
+	if c.exclusive() {
+		c.acked = state.LastSeq
+	}
 	c.storedBytes.Store(int64(state.Bytes))
 	c.noteState(state)
 	if state.Msgs == 0 {

@@ -11,7 +11,7 @@ import (
 // A way leads from a port to another one, which may be changed.
 type way struct {
 	listener net.Listener
-	change   func([]byte) []byte // what the server says first
+	change   func([]byte) []byte // what the server says, also after a client's CONNECT
 
 	mu    sync.Mutex
 	to    int // 0: nowhere
@@ -77,13 +77,14 @@ func (w *way) serve(client net.Conn) {
 		_, _ = io.Copy(backend, client)
 		backend.Close()
 	})
-	first := make([]byte, 64<<10)
-	n, err := backend.Read(first)
-	if err == nil {
-		_, err = client.Write(w.change(first[:n]))
-	}
-	if err == nil {
-		_, _ = io.Copy(client, backend)
+	for said := make([]byte, 64<<10); ; {
+		n, err := backend.Read(said)
+		if err == nil {
+			_, err = client.Write(w.change(said[:n]))
+		}
+		if err != nil {
+			break
+		}
 	}
 	client.Close()
 	group.Wait()
