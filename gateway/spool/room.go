@@ -155,3 +155,9 @@ func (r *room) empty(ctx context.Context, now bool) error {
 	}
 	return nil
 }
+
+// Room returns how many bytes the readings have on disk, as it was some seconds ago,
+// and how many they may have.
+func (s *Spool) Room() (stored, bound int64) {
+	return s.readings.core.storedBytes.Load(), int64(s.bound(s.readings.core))
+}
