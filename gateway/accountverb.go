@@ -221,6 +221,9 @@ func added(r *account.Record, secret string) string {
 	if r.Role == telemetry.RoleStation || r.Role == telemetry.RoleVessel {
 		fmt.Fprintf(&b, "  try     mosquitto_pub -q 1 -u %s -P %s -t telemetry/%s/river -m '{\"level_m\":3.62}'\n", r.Name, secret, r.Name)
 	}
+	if r.Role == telemetry.RoleGateway {
+		fmt.Fprintf(&b, "  there   uplink: {url: \"https://<this console>\", secret: %s}   in its gateway.yaml\n", secret)
+	}
 	return b.String()
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -358,5 +359,62 @@ func TestUplinkResumes(t *testing.T) {
 		if !strings.Contains(words, "uplink centre connected") && !strings.Contains(words, "gateway kim-long-box ") {
 			t.Error(out)
 		}
+	}
+}
+
+// TestUplinkGuarded pushes over TLS with an account; a wrong secret is one clear line on
+// the side that can put it right.
+func TestUplinkGuarded(t *testing.T) {
+	t.Parallel()
+	c := prepare(t, "")
+	c.called("centre")
+	if code, _, said := command(t, "cert", "selfsigned", "--dir", filepath.Join(c.dir, "tls"), "--host", "127.0.0.1"); code != exitWell {
+		t.Fatal(said)
+	}
+	text, err := os.ReadFile(filepath.Join(c.dir, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.write("gateway.yaml", strings.Replace(string(text), "console: {listen: ", "uplink: {accept: true}\nconsole: {tls: {cert: tls/server.pem, key: tls/server-key.pem}, listen: ", 1))
+	code, secret, said := command(t, "account", "add", "kim-long-box", "--role", "gateway", "--device", "kim-*", "--config", filepath.Join(c.dir, "gateway.yaml"))
+	if code != exitWell {
+		t.Fatal(said)
+	}
+	secret = regexp.MustCompile(`[A-Z2-7]{26}`).FindString(secret)
+	c.launch("run", "--config", filepath.Join(c.dir, "gateway.yaml"))
+	healthy := func(g *gatewayProcess, want string) {
+		t.Helper()
+		var out string
+		eventually(t, want, 20*time.Second, func() bool {
+			_, out, _ = command(t, "health", "--data", filepath.Join(g.dir, "data"))
+			return strings.Contains(strings.Join(strings.Fields(out), " "), want)
+		})
+	}
+	f := prepare(t, fmt.Sprintf("uplink: {url: \"https://%s\", heartbeat: 1s, secret: wrong, ca: %q}\n", c.ports.console, filepath.Join(c.dir, "tls", "ca.pem")))
+	f.called("kim-long-box")
+	f.start()
+	healthy(f, "NOT CONNECTED, all is kept for it the centre refuses: the centre does not know uplink.account with uplink.secret")
+	client := f.client("station")
+	for n, device := range []string{"kim-long", "phu-oc", "kim-long-2"} {
+		f.publish(client, "telemetry/"+device+"/river", fmt.Sprintf(`{"level_m":%d}`, n+1))
+	}
+	f.stop()
+	if n := strings.Count(f.output.String(), "nothing is pushed to the centre"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, f.output)
+	}
+	text, err = os.ReadFile(filepath.Join(f.dir, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.write("gateway.yaml", strings.Replace(string(text), "wrong", secret, 1))
+	f.start()
+	healthy(f, "uplink centre connected")
+	healthy(c, "gateway kim-long-box up to date heard")
+	healthy(c, "set aside not_own_device") // phu-oc, and the line nmea
+	c.stop()
+	f.stop()
+	rivers, _ := rivers(t, c)
+	if len(rivers) != 2 || !strings.HasPrefix(rivers[0], "kim-long ") || !strings.HasPrefix(rivers[1], "kim-long-2 ") {
+		t.Error(rivers)
 	}
 }

@@ -147,6 +147,7 @@ func (l *line) greet(ctx context.Context, beat bool) error {
 	if err := l.post(ctx, "hello", bytes.NewReader(body), len(body), &welcome); err != nil {
 		return err
 	}
+	l.metrics.packed["hello"].Add(float64(len(body)))
 	l.up(welcome)
 	return nil
 }

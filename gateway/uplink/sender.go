@@ -68,6 +68,9 @@ type Sender struct {
 	total float64   // readings at the hello before
 	at    time.Time // of it
 
+	opened uint64 // the last reading when the log was opened
+	begun  bool   // the centre has said where it is since then; of the readings' goroutine
+
 	acked atomic.Int64 // receipt time of the newest readings that the centre has, Unix ns
 }
 
@@ -79,7 +82,7 @@ type epoch struct {
 
 // NewSender makes a sender; Close gives back what it holds.
 func NewSender(o Options) (*Sender, error) {
-	s := &Sender{o: o, metrics: newSending(o.Registerer)}
+	s := &Sender{o: o, metrics: newSending(o.Registerer), opened: o.Readings.Last()}
 	var err error
 	if s.press, err = newPress(); err != nil {
 		return nil, err
@@ -280,14 +283,17 @@ func follow(ctx context.Context, l *Log, from uint64, accept func(context.Contex
 func (s *Sender) readings(ctx context.Context, w Welcome) error {
 	log := &s.o.Readings
 	b := &batcher{s: s, limit: s.parcelBytes()}
-	from := log.Position() + 1
+	from, end := log.Position()+1, log.Last()
+	if !s.begun {
+		end = s.opened // what came since may have the numbers of what was lost
+	}
 	switch {
 	case w.Readings == nil:
 		if w.Was != nil {
 			b.after = w.Was.Received
 		}
-	case w.Readings.Seq > log.Last():
-		s.o.Logger.Error("the log ends before what the centre has of it; it gets another name", "last", log.Last(), "centre", w.Readings.Seq)
+	case w.Readings.Seq > end:
+		s.o.Logger.Error("the log ends before what the centre has of it, as one that was restored; it is pushed under another name", "last", end, "centre", w.Readings.Seq)
 		if err := s.rename(ctx, s.name()); err != nil {
 			return err
 		}
@@ -295,8 +301,10 @@ func (s *Sender) readings(ctx context.Context, w Welcome) error {
 		return nil
 	default:
 		b.at = *w.Readings
+		s.acked.Store(b.at.Received)
 		from = max(from, b.at.next())
 	}
+	s.begun = true
 	b.expected = from
 	return follow(ctx, log, from, b.take)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -109,10 +110,38 @@ func TestAnotherLog(t *testing.T) {
 	if err := inOrder(c.taken(), f.next); err != nil {
 		t.Error(err)
 	}
+	// A copy of the log comes back that is older than what was pushed since.
 	f.stop()
+	if err := errors.Join(f.spool.Close(), f.sender.Close()); err != nil {
+		t.Fatal(err)
+	}
+	copied := t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(f.dir)); err != nil {
+		t.Fatal(err)
+	}
+	f.open(nil)
+	f.receive(5, 5)
+	f.run()
+	eventually(t, "pushed, and then lost", f.pushed)
+	f.stop()
+	if err := errors.Join(f.spool.Close(), f.sender.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f.dir = copied
+	f.open(nil)
+	f.receive(10, 5)
+	f.run()
+	eventually(t, "pushed from the copy", f.pushed)
+	if err := inOrder(c.taken(), f.next); err != nil {
+		t.Error(err)
+	}
+	f.stop()
+	if err := errors.Join(f.spool.Close(), f.sender.Close()); err != nil {
+		t.Fatal(err)
+	}
 	f.dir = t.TempDir() // another card
-	c.set(func() {})
-	f.restart()
+	f.open(nil)
+	f.run()
 	eventually(t, "two gateways are told", func() bool { return c.said.count("two gateways push as") > 0 })
 	c.receiver.mu.Lock()
 	c.receiver.guests["box"].heard = time.Now().Add(-2 * stranger)
@@ -138,7 +167,7 @@ func TestGap(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.open(func(o *spool.Options) { o.Config.MaxBytes, o.Config.Full = 4<<20, spool.DropOldest })
-	f.receive(35, 2000)
+	f.receive(50, 2000)
 	f.run()
 	eventually(t, "pushed", f.pushed)
 	taken := c.taken()
@@ -328,8 +357,17 @@ func TestRefusals(t *testing.T) {
 	if got := c.taken(); len(got) > 0 {
 		t.Error("taken:", got)
 	}
-	// A line that is none costs no other.
+	// A clock that is off is told once.
 	c.set(func() { c.account = nil })
+	for range 2 {
+		if status, text := c.post("hello", nil, []byte(`{"gateway":"box","epoch":"e","now":"2025-11-22T01:00:00Z"}`)); status != http.StatusOK {
+			t.Fatal(status, text)
+		}
+	}
+	if n := c.said.count("the clock of a gateway is off"); n != 1 {
+		t.Errorf("a clock that is off is told %d times", n)
+	}
+	// A line that is none costs no other.
 	body := head + "#1 0 1\nk,device=d n=1 1763800000000000000\nrubbish\nk,device=d n=2 1763800000000000001\n"
 	if status, text := c.post("readings", nil, p.pack([]byte(body))); status != http.StatusOK {
 		t.Fatal(status, text)
