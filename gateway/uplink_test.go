@@ -418,3 +418,34 @@ func TestUplinkGuarded(t *testing.T) {
 		t.Error(rivers)
 	}
 }
+
+// TestWarningsOfGuests: the centre's engine knows nothing of another gateway's warnings,
+// and does not end them for that; only their gateway does.
+func TestWarningsOfGuests(t *testing.T) {
+	t.Parallel()
+	s := spoolIn(t, t.TempDir(), nil)
+	c, err := openCentre(t.Context(), s.Warnings(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC()
+	for _, gateway := range []string{"", "kim-long-box", "phu-oc-box"} {
+		step := telemetry.Transition{Step: 1, Warning: telemetry.Warning{ID: gateway + "-w", N: 1, Rule: "flood", Device: "d", State: telemetry.Active, Severity: telemetry.Severe, Start: now, At: now, Gateway: gateway}}
+		if err := c.Step(t.Context(), []telemetry.Transition{step}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stands := func() string {
+		var ids []string
+		for _, w := range c.Lasting() {
+			ids = append(ids, w.ID)
+		}
+		return strings.Join(ids, " ")
+	}
+	if err := c.orphan(t.Context(), now, map[string]bool{}); err != nil || stands() != "kim-long-box-w phu-oc-box-w" {
+		t.Errorf("after the engine has lost its state: %s, %v", stands(), err)
+	}
+	if err := c.forget(t.Context(), "kim-long-box", now, map[string]bool{}); err != nil || stands() != "phu-oc-box-w" {
+		t.Errorf("after the gateway has: %s, %v", stands(), err)
+	}
+}

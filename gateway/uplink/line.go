@@ -21,9 +21,10 @@ import (
 const (
 	dialPatience  = 2 * time.Second
 	helloPatience = 2500 * time.Millisecond
-	slowAnswer    = 2 * time.Second // then a hello asks whether the line is still there
-	askAgain      = time.Second     // between two hellos while it is down
-	longestAnswer = time.Minute     // of a centre that says hello meanwhile
+	deniedPause   = 12 * time.Second // who comes with a wrong secret is answered late
+	slowAnswer    = 2 * time.Second  // then a hello asks whether the line is still there
+	askAgain      = time.Second      // between two hellos while it is down
+	longestAnswer = time.Minute      // of a centre that says hello meanwhile
 	beatAtLeast   = time.Second
 )
 
@@ -40,6 +41,8 @@ type line struct {
 
 	hello func(ctx context.Context, beat bool) (Hello, error)
 	kick  chan struct{} // a hello is wanted now
+
+	denied bool // the last hello, for its secret; of keep alone
 
 	mu      sync.Mutex
 	welcome Welcome
@@ -91,6 +94,7 @@ func (l *line) keep(ctx context.Context) {
 		if err == nil && due {
 			beat = time.Now()
 		}
+		l.denied = l.denied && err != nil
 		if ctx.Err() != nil {
 			return
 		}
@@ -99,7 +103,7 @@ func (l *line) keep(ctx context.Context) {
 			l.down(err)
 			pause = askAgain
 			var refused *refusal
-			if errors.As(err, &refused) {
+			if l.denied = errors.As(err, &refused) && refused.status == http.StatusUnauthorized; refused != nil {
 				pause = min(5*askAgain, max(askAgain, l.cfg.heartbeat())) // it does hear us
 			}
 		}
@@ -140,7 +144,11 @@ func (l *line) greet(ctx context.Context, beat bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, helloPatience)
+	patience := helloPatience
+	if l.denied {
+		patience = deniedPause
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	l.reserve(len(body))
 	var welcome Welcome
