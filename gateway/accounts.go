@@ -79,6 +79,9 @@ func (c *Configuration) inClear() []telemetry.Fault {
 	if c.Console.InClear() {
 		keys = append(keys, "console.listen")
 	}
+	if c.Uplink.InClear() {
+		keys = append(keys, "uplink.url")
+	}
 	if c.Influx.InClear() {
 		keys = append(keys, "influx.listen")
 	}

@@ -121,10 +121,11 @@ func accountAddVerb() verb {
 		short: "make an account; the secret of a device or program is shown once, a person is asked for a password",
 		example: `haidang account add kim-long --role station
 haidang account add lora --role integrator --device 'lora-*'
+haidang account add kim-long-box --role gateway --device '*'
 haidang account add tasmota-7 --role station --publish 'tele/{account}/#'
 haidang account add lan --role operator < password.txt`,
 		flags: func(f *pflag.FlagSet) {
-			f.StringVar(&role, "role", "", "station, vessel, integrator, reader, viewer, operator, author or administrator")
+			f.StringVar(&role, "role", "", "station, vessel, integrator, gateway, reader, viewer, operator, author or administrator")
 			rightsFlags(f, &r, &limits)
 			f.BoolVar(&bare, "no-secret", false, "none: it comes with a certificate or with tokens")
 			p.flags(f)
@@ -219,6 +220,9 @@ func added(r *account.Record, secret string) string {
 	fmt.Fprintf(&b, "  secret  %s   (shown this once; write it down now)\n", secret)
 	if r.Role == telemetry.RoleStation || r.Role == telemetry.RoleVessel {
 		fmt.Fprintf(&b, "  try     mosquitto_pub -q 1 -u %s -P %s -t telemetry/%s/river -m '{\"level_m\":3.62}'\n", r.Name, secret, r.Name)
+	}
+	if r.Role == telemetry.RoleGateway {
+		fmt.Fprintf(&b, "  there   uplink: {url: \"https://<this console>\", secret: %s}   in its gateway.yaml\n", secret)
 	}
 	return b.String()
 }

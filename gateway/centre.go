@@ -313,7 +313,21 @@ func (c *centre) orphan(ctx context.Context, at time.Time, held map[string]bool)
 	var steps []telemetry.Transition
 	c.mu.Lock()
 	for _, w := range c.board.Warnings(false) {
-		if t, ok := c.board.End(w.ID, at); ok && !held[w.ID] && !w.Exercise {
+		if t, ok := c.board.End(w.ID, at); ok && !held[w.ID] && !w.Exercise && w.Gateway == "" {
+			steps = append(steps, t)
+		}
+	}
+	c.mu.Unlock()
+	return c.Step(ctx, steps)
+}
+
+// forget clears the warnings of another gateway but for some: it has lost its state.
+func (c *centre) forget(ctx context.Context, gateway string, at time.Time, but map[string]bool) error {
+	var steps []telemetry.Transition
+	c.mu.Lock()
+	for _, w := range c.board.Warnings(false) {
+		if t, ok := c.board.End(w.ID, at); ok && w.Gateway == gateway && !but[w.ID] {
+			t.Happened = at
 			steps = append(steps, t)
 		}
 	}
@@ -339,6 +353,13 @@ func (c *centre) Warnings(all bool) []telemetry.Warning {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.board.Warnings(all)
+}
+
+// Lasting returns the newest transitions of the warnings that are not cleared.
+func (c *centre) Lasting() []telemetry.Transition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.board.Lasting()
 }
 
 // Warning returns one warning as it stands.

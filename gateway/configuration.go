@@ -31,6 +31,7 @@ import (
 	"haidang/gateway/route"
 	"haidang/gateway/spool"
 	"haidang/gateway/telemetry"
+	"haidang/gateway/uplink"
 )
 
 // builtin holds the kinds and devices that hold without configuration.
@@ -76,6 +77,7 @@ type Configuration struct {
 
 	Mappings []mapping.Mapping `yaml:"mappings"` // foreign topics and payloads
 	Bridges  []bridge.Config   `yaml:"bridges"`  // other MQTT brokers
+	Uplink   uplink.Config     `yaml:"uplink"`   // the centre that everything is pushed to
 
 	Kinds    string   `yaml:"kinds"`    // file; adds to the built-in kinds
 	Devices  string   `yaml:"devices"`  // file; instead of the built-in devices
@@ -281,6 +283,7 @@ func (c *Configuration) validate(w *world) []telemetry.Fault {
 		faults = append(faults, unique(names, c.AIS[i].Name, at)...)
 	}
 	faults = append(faults, c.validateBridges(names)...)
+	faults = append(faults, c.validateUplink()...)
 	faults = append(faults, telemetry.Under("cap", c.CAP.Validate())...)
 	faults = append(faults, telemetry.Under("archive", c.Archive.Validate())...)
 	faults = append(faults, c.validateOutside()...)

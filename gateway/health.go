@@ -14,6 +14,7 @@ import (
 
 	"haidang/broker"
 	"haidang/gateway/telemetry"
+	"haidang/gateway/uplink"
 )
 
 // A health is how the gateway itself is: GET /api/v1/health. The figures are
@@ -39,6 +40,9 @@ type health struct {
 	// Subscribers are the accounts whose MQTT clients are owed messages or have lost
 	// some, those that have lost most first; at most a hundred.
 	Subscribers []broker.Backlog `json:"subscribers,omitempty"`
+	// Uplink is how pushing to a centre goes, Gateways those that push here.
+	Uplink   *uplinkHealth  `json:"uplink,omitempty"`
+	Gateways []uplink.Guest `json:"gateways,omitempty"`
 	// SetAside counts dead letters since the start, by reason.
 	SetAside map[string]float64 `json:"set_aside,omitempty"`
 
@@ -92,6 +96,7 @@ func (g *instance) health(ctx context.Context) (health, error) {
 		h.Subscribers = g.broker.Backlogs()
 		h.Subscribers = h.Subscribers[:min(len(h.Subscribers), maxSubscribers)]
 	}
+	h.Uplink, h.Gateways = g.uplinkHealths()
 	for i := range h.Sources {
 		_, link, _ := strings.Cut(h.Sources[i].Name, ".")
 		if heard, ok := g.intake.HeardOf(link); ok && link != "" {
@@ -141,6 +146,9 @@ func (h *health) fill(families []*dto.MetricFamily) {
 	}
 	for _, m := range f["haidang_spool_follower_lag_frames"] {
 		of := []string{"log", label(m, "log"), "follower", label(m, "follower")}
+		if of[3] == followGuests {
+			continue // it moves every ten seconds: how far pushes are is told by Gateways
+		}
 		h.Followers = append(h.Followers, followerHealth{
 			Log: of[1], Name: of[3], LagFrames: number(m),
 			LagSeconds: f.sum("haidang_spool_follower_lag_seconds", of...),
@@ -297,6 +305,9 @@ func (h *health) print(to io.Writer, now time.Time) {
 			word += fmt.Sprintf(", WAITS for %s", telemetry.Duration(time.Duration(r.WaitingFor*float64(time.Second)).Round(time.Second)))
 		}
 		fmt.Fprintf(w, "recipient\t%s\t%s\t%.0f failed attempts\n", r.Name, word, r.Failed)
+	}
+	for _, line := range h.uplinkLines(now) {
+		fmt.Fprintln(w, line)
 	}
 	for _, s := range h.Subscribers {
 		fmt.Fprintf(w, "subscriber\t%s\t%s\t\n", s.Account, backlogText(s))

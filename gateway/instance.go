@@ -56,6 +56,7 @@ type instance struct {
 	supervisor *supervisor
 	sources    []source
 	bridges    []forwarding // those that follow the readings
+	uplinks    uplinks
 	lines      []*modbus.Line
 	roll       *roll // the followers of the warnings log
 	out        outgoing
@@ -122,7 +123,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 		return nil, err
 	}
 	g.setRoutes(g.cfg.Routes, g.cfg.recipientNames(), m.recording == nil)
-	if g.roll, err = openRoll(ctx, g.spool, followersOfWarnings(g.cfg.IOC), logger); err != nil {
+	if g.roll, err = openRoll(ctx, g.spool, g.cfg.warningFollowers(followersOfWarnings(g.cfg.IOC)), logger); err != nil {
 		return nil, err
 	}
 	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
@@ -131,6 +132,9 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	g.evaluator.ticks = m.recording == nil
 	if m.recording == nil {
 		if err := g.openSources(); err != nil {
+			return nil, err
+		}
+		if err := g.openUplink(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +180,7 @@ func (g *instance) openLog(ctx context.Context, m mode) (err error) {
 	}
 	followers := []string{followStore, followRules}
 	if m.recording == nil {
-		followers = append(followers, g.cfg.bridgeFollowers()...)
+		followers = append(append(followers, g.cfg.bridgeFollowers()...), g.cfg.uplinkFollowers()...)
 	}
 	g.spool, err = g.openSpool(ctx, spool.Options{
 		Dir: filepath.Join(g.cfg.Data, "spool"), Config: g.cfg.Spool, Now: now, Scratch: m.recording != nil, Gateway: g.cfg.Gateway,
@@ -398,6 +402,7 @@ func (g *instance) follow(ctx context.Context, group *errgroup.Group) {
 		})
 	})
 	g.followBridges(ctx, group)
+	g.followUplinks(ctx, group)
 	group.Go(func() error { return g.evaluator.Run(ctx) })
 	group.Go(func() error { g.centre.Run(ctx); return nil })
 	group.Go(func() error { g.proof.Run(ctx); return nil })

@@ -34,6 +34,7 @@ func (g *instance) consoleSources() console.Sources {
 		ActOnLetter: g.actOnLetterAudited,
 		Modbus:      g.modbusByHand,
 		Lifecycle:   g.lifecycle(),
+		Uplink:      g.uplinkHandler(),
 		RuleBook:    g.ruleBook(),
 
 		DeviceChanges: func(id string, limit int) (any, error) { return g.registry.History(id, limit) },

@@ -194,7 +194,7 @@ func (p *post) change(ctx context.Context, list []ioc.Config) (changes []string,
 			stay[c.Name] = true
 		}
 	}
-	if err := p.g.roll.set(ctx, followersOfWarnings(list)); err != nil {
+	if err := p.g.roll.set(ctx, p.g.cfg.warningFollowers(followersOfWarnings(list))); err != nil {
 		return nil, err
 	}
 	for _, x := range p.list {

@@ -12,7 +12,7 @@
 //	{"name":"lan","role":"operator","secret":"$argon2id$v=19$m=19456,t=2,p=1$...","note":"night shift", ...}
 //	{"name":"lora","role":"integrator","devices":["lora-*"],"tokens":[{"id":"k3c...","hash":"$sha256$...","rights":["write"],"expires":"..."}], ...}
 //
-// Members: name, role (station, vessel, integrator, reader, viewer, operator,
+// Members: name, role (station, vessel, integrator, gateway, reader, viewer, operator,
 // author, administrator), devices (for whom it speaks besides the device of its
 // own name and those named after it, as kim-long.pump; * is any run of characters), publish and subscribe (topic filters
 // besides those of the role, with the levels {account} and {device}), limits (as

@@ -70,6 +70,8 @@ type Sources struct {
 	CAP http.Handler
 	// CAPPublic lets everybody read below /cap/, without an account.
 	CAPPublic bool
+	// Uplink takes what other gateways push, below /api/v1/uplink/.
+	Uplink http.Handler
 	// Health returns how the gateway itself is, to be written as JSON.
 	Health func(ctx context.Context) (any, error)
 	// DeadLetters returns a slice to be written as JSON, the newest first;

@@ -47,6 +47,8 @@ func needs(method, path string) telemetry.Right {
 	switch {
 	case path == "/healthz", path == "/readyz", path == "/login", path == "/logout", strings.HasPrefix(path, "/assets/"):
 		return ""
+	case strings.HasPrefix(path, uplinkPath):
+		return telemetry.Push
 	case path == auditPath:
 		return telemetry.Administer
 	case method == http.MethodGet, method == http.MethodHead, path == "/api/v1/session":

@@ -19,6 +19,7 @@ import (
 const (
 	anyQuery   = "*"
 	eventsPath = "/api/v1/events"
+	uplinkPath = "/api/v1/uplink/"
 )
 
 // A route is one path of the console: its methods, the query parameters it
@@ -63,6 +64,12 @@ func (c *Console) routes(reg Registry) []route {
 	}
 	if c.sources.Reload != nil {
 		routes = append(routes, route{"/api/v1/rules/reload", http.MethodPost, nil, c.reload})
+	}
+	if c.sources.Uplink != nil {
+		routes = append(routes, route{uplinkPath, "", nil, func(w http.ResponseWriter, r *http.Request) error {
+			c.sources.Uplink.ServeHTTP(w, r)
+			return nil
+		}})
 	}
 	if c.sources.Health != nil {
 		routes = append(routes, route{"/api/v1/health", http.MethodGet, nil, c.health})

@@ -51,7 +51,7 @@ type contacts struct {
 
 // comesByItself reports whether devices of the source need no configuration.
 func comesByItself(source string) bool {
-	return source == "broker" || source == "influx.write" || strings.HasPrefix(source, "bridge.")
+	return source == "broker" || source == "influx.write" || strings.HasPrefix(source, "bridge.") || strings.HasPrefix(source, "uplink.")
 }
 
 // admit decides about a reading of a device that is not registered, and tells of

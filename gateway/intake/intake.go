@@ -166,22 +166,12 @@ func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(
 			letters = append(letters, in.letter(source, receipt, r, reason, detail))
 			continue
 		}
-		if d := known.Devices.Device(r.Device); d != nil {
-			r.Site = d.Site
-		} else {
-			admitted, letter := in.admit(source, r, receipt)
-			if !admitted {
-				reason, detail := in.unadmitted(r.Device)
-				if letter {
-					letters = append(letters, in.letter(source, receipt, r, reason, detail))
-				} else {
-					in.metrics.setAside(source, reason)
-				}
-				continue
-			}
-			r.Site = r.Device
+		site, letter, ok := in.place(known, source, r, receipt)
+		if !ok {
+			letters = append(letters, letter...)
+			continue
 		}
-		r.Source = source
+		r.Site, r.Source = site, source
 		in.stamp(r, receipt, set)
 		failures = in.judge(known, r, periods[r.Device], failures)
 		good = append(good, *r)
@@ -201,6 +191,60 @@ func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(
 		in.opts.Letters.AppendAsync(letters, done)
 		in.opts.Readings.AppendAsync(good, done)
 	}
+}
+
+// Forward takes in readings that another gateway has received and judged, and a record
+// of the log's own that is in one frame with them: when it is on disk, they are, and
+// none of them is without it. Together they are at most of spool.MaxFrameBytes.
+//
+// Names and values are checked, devices that are not registered are admitted or not,
+// and the delay is that until here, so that what comes late is late. Quality is what it
+// was, and nothing is calibrated: that was done where the readings were received.
+// Dead letters are no part of the frame.
+func (in *Intake) Forward(source string, readings []telemetry.Reading, record telemetry.Reading, done func(error)) {
+	receipt, set := in.opts.Clock.Wall()
+	known := in.known.Load()
+	good := readings[:0]
+	var letters []telemetry.DeadLetter
+	for i := range readings {
+		r := &readings[i]
+		if reason, detail := in.check(&known.Known, r); reason != "" {
+			letters = append(letters, in.letter(source, receipt, r, reason, detail))
+			continue
+		}
+		site, letter, ok := in.place(known, source, r, receipt)
+		if !ok {
+			letters = append(letters, letter...)
+			continue
+		}
+		r.Site, r.Source = site, source
+		in.stamp(r, receipt, set)
+		good = append(good, *r)
+	}
+	in.note(source, good, nil, receipt)
+	if len(letters) > 0 {
+		done = both(done)
+		in.opts.Letters.AppendAsync(letters, done)
+	}
+	in.opts.Readings.AppendAsync(append(good, record), done)
+}
+
+// place returns the site of a reading's device; not ok when it is not admitted, and
+// then its letter, if there is one.
+func (in *Intake) place(known *world, source string, r *telemetry.Reading, receipt time.Time) (site string, letters []telemetry.DeadLetter, ok bool) {
+	if d := known.Devices.Device(r.Device); d != nil {
+		return d.Site, nil, true
+	}
+	admitted, letter := in.admit(source, r, receipt)
+	if admitted {
+		return r.Device, nil, true
+	}
+	reason, detail := in.unadmitted(r.Device)
+	if letter {
+		return "", []telemetry.DeadLetter{in.letter(source, receipt, r, reason, detail)}, false
+	}
+	in.metrics.setAside(source, reason)
+	return "", nil, false
 }
 
 // both returns a callback that is to be called twice and calls done once, at

@@ -176,3 +176,9 @@ func (r *room) visit(ctx context.Context, c *core) error {
 	c.noteState(jetstream.StreamState{FirstSeq: state.FirstSeq})
 	return nil
 }
+
+// Room returns how many bytes the readings have on disk, as it was some seconds ago,
+// and how many they may have.
+func (s *Spool) Room() (stored, bound int64) {
+	return s.readings.core.storedBytes.Load(), int64(s.bound(s.readings.core))
+}

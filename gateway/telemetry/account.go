@@ -10,13 +10,14 @@ import (
 // A Role says what an account is, and so what it may do.
 type Role string
 
-// The roles. Station and Vessel are devices, Integrator speaks for several, a
+// The roles. Station and Vessel are devices, Integrator and Gateway speak for several, a
 // Reader is a program that reads, and the others are people, each of whom may
 // do what the one before may.
 const (
 	RoleStation       Role = "station"
 	RoleVessel        Role = "vessel"
 	RoleIntegrator    Role = "integrator"
+	RoleGateway       Role = "gateway"
 	RoleReader        Role = "reader"
 	RoleViewer        Role = "viewer"
 	RoleOperator      Role = "operator"
@@ -29,7 +30,7 @@ const (
 
 // Roles returns all roles that an account can have.
 func Roles() []Role {
-	return []Role{RoleStation, RoleVessel, RoleIntegrator, RoleReader, RoleViewer, RoleOperator, RoleAuthor, RoleAdministrator}
+	return []Role{RoleStation, RoleVessel, RoleIntegrator, RoleGateway, RoleReader, RoleViewer, RoleOperator, RoleAuthor, RoleAdministrator}
 }
 
 // Person reports whether accounts of this role are people, who choose their
@@ -51,17 +52,20 @@ const (
 	Write      Right = "write"      // readings of a device, over HTTP
 	Operate    Right = "operate"    // acknowledge, shelve and comment on warnings
 	Rule       Right = "rule"       // change rules
+	Push       Right = "push"       // what a gateway has kept, to this one: package uplink
 	Administer Right = "administer" // everything else
 )
 
 // Rights returns all rights.
-func Rights() []Right { return []Right{Read, Write, Operate, Rule, Administer} }
+func Rights() []Right { return []Right{Read, Write, Operate, Rule, Push, Administer} }
 
 // rights are what a role may do.
 func (r Role) rights() []Right {
 	switch r {
 	case RoleStation, RoleVessel, RoleIntegrator:
 		return []Right{Write}
+	case RoleGateway:
+		return []Right{Push}
 	case RoleReader, RoleViewer:
 		return []Right{Read}
 	case RoleOperator:
@@ -228,7 +232,7 @@ func (a *Account) Speaks(device string) bool {
 	switch a.Role {
 	case RoleAdministrator, RoleAnyone:
 		return true
-	case RoleStation, RoleVessel:
+	case RoleStation, RoleVessel, RoleGateway:
 		// What hangs on a station, as devices do on an edge node of Sparkplug, is
 		// named after it.
 		if rest, own := strings.CutPrefix(device, a.Name); own && (rest == "" || rest[0] == '.') {
@@ -356,8 +360,11 @@ func (a *Account) Validate() []Fault {
 	if a.Role == RoleIntegrator && len(a.Devices) == 0 {
 		faults = append(faults, Faultf("devices", "an integrator speaks for devices that are named; * is for all"))
 	}
+	if a.Role == RoleGateway && len(a.Devices) == 0 {
+		faults = append(faults, Faultf("devices", "a gateway speaks for devices that are named; * is for all"))
+	}
 	if (a.Role.Person() || a.Role == RoleReader) && len(a.Devices) > 0 {
-		faults = append(faults, Faultf("devices", "an account of role %s speaks for no device; devices are for station, vessel and integrator", a.Role))
+		faults = append(faults, Faultf("devices", "an account of role %s speaks for no device; devices are for station, vessel, integrator and gateway", a.Role))
 	}
 	faults = append(faults, validateFilters("publish", a.Publish)...)
 	faults = append(faults, validateFilters("subscribe", a.Subscribe)...)

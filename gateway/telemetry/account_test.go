@@ -130,7 +130,8 @@ func matches(filter, topic string) bool {
 func TestRights(t *testing.T) {
 	for role, want := range map[Role]string{
 		RoleStation: "write", RoleVessel: "write", RoleReader: "read", RoleViewer: "read", RoleOperator: "read operate",
-		RoleAuthor: "read operate rule", RoleAdministrator: "read write operate rule administer", RoleAnyone: "read write operate rule administer",
+		RoleAuthor: "read operate rule", RoleAdministrator: "read write operate rule push administer", RoleAnyone: "read write operate rule push administer",
+		RoleGateway: "push",
 	} {
 		a := &Account{Name: "x", Role: role}
 		var have []string
@@ -171,14 +172,14 @@ func TestMatchName(t *testing.T) {
 func TestValidateAccount(t *testing.T) {
 	for want, a := range map[string]Account{
 		"": {Name: "kim-long", Role: RoleStation, Publish: []string{"tele/{account}/#"}},
-		`name: account name "a/b" is not a name of at most 128 letters, digits and ._:- that begins with a letter or digit`: {Name: "a/b", Role: RoleStation},
-		`role: role "king" is not one of station, vessel, integrator, reader, viewer, operator, author, administrator`:      {Name: "a", Role: "king"},
-		"devices: an integrator speaks for devices that are named; * is for all":                                            {Name: "a", Role: RoleIntegrator},
-		`devices[0]: "a/b" is not the name of a device, in which * may stand for any run of characters`:                     {Name: "a", Role: RoleStation, Devices: []string{"a/b"}},
-		"devices: an account of role viewer speaks for no device; devices are for station, vessel and integrator":           {Name: "a", Role: RoleViewer, Devices: []string{"b"}},
-		`publish[0]: filter "a/{x}": + # {account} and {device} must each fill a level, and # the last one`:                 {Name: "a", Role: RoleStation, Publish: []string{"a/{x}"}},
-		`publish[0]: filter "warnings/#": only this program publishes there`:                                                {Name: "a", Role: RoleStation, Publish: []string{"warnings/#"}},
-		"limits.retained: retained -1 is negative; 0 is the default of the role":                                            {Name: "a", Role: RoleStation, Limits: Limits{Retained: -1}},
+		`name: account name "a/b" is not a name of at most 128 letters, digits and ._:- that begins with a letter or digit`:     {Name: "a/b", Role: RoleStation},
+		`role: role "king" is not one of station, vessel, integrator, gateway, reader, viewer, operator, author, administrator`: {Name: "a", Role: "king"},
+		"devices: an integrator speaks for devices that are named; * is for all":                                                {Name: "a", Role: RoleIntegrator},
+		`devices[0]: "a/b" is not the name of a device, in which * may stand for any run of characters`:                         {Name: "a", Role: RoleStation, Devices: []string{"a/b"}},
+		"devices: an account of role viewer speaks for no device; devices are for station, vessel, integrator and gateway":      {Name: "a", Role: RoleViewer, Devices: []string{"b"}},
+		`publish[0]: filter "a/{x}": + # {account} and {device} must each fill a level, and # the last one`:                     {Name: "a", Role: RoleStation, Publish: []string{"a/{x}"}},
+		`publish[0]: filter "warnings/#": only this program publishes there`:                                                    {Name: "a", Role: RoleStation, Publish: []string{"warnings/#"}},
+		"limits.retained: retained -1 is negative; 0 is the default of the role":                                                {Name: "a", Role: RoleStation, Limits: Limits{Retained: -1}},
 	} {
 		var got []string
 		for _, f := range a.Validate() {

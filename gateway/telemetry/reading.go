@@ -11,11 +11,13 @@ const (
 	KindLink     = "link"     // value up: 1 when the device or source is connected, 0 when not
 	KindPosition = "position" // where a vessel is
 	KindVessel   = "vessel"   // what a vessel says of itself
+	KindGateway  = "gateway"  // what a gateway that pushes to this one says of itself
 
 	KindStart   = "_start"   // the gateway started; value down_s: how long it was down
 	KindClock   = "_clock"   // the wall clock jumped; value jump_s: by how much
 	KindTick    = "_tick"    // nothing else was received for a while
 	KindControl = "_control" // rules, devices or kinds changed; see package rules
+	KindUplink  = "_uplink"  // how far a gateway has pushed its readings; see package uplink
 )
 
 // Limits of a reading. A reading beyond them is set aside.

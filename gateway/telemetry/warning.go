@@ -108,6 +108,11 @@ type Warning struct {
 	Expression  string             `json:"expression,omitempty"`
 	Quality     map[string]Quality `json:"quality,omitempty"`
 
+	// The gateway that raised it where that is another one, and when this transition
+	// happened there: At is when it came here.
+	Gateway  string    `json:"gateway,omitempty"`
+	Happened time.Time `json:"happened,omitzero"`
+
 	// What delivered the newest reading of the rule's kind from the device, and of
 	// the other kinds that the rule names. Empty where that is not known, as of
 	// readings from the store.
