@@ -225,20 +225,11 @@ func (g *instance) takeSteps(ctx context.Context, b *spool.Batch[telemetry.Trans
 	}
 	err = g.centre.Step(ctx, steps)
 	var unwritable *telemetry.Rejection
-	if !errors.As(err, &unwritable) {
-		return err
+	if errors.As(err, &unwritable) {
+		g.logger.Error("a warning cannot be written and is lost", "error", err)
+		return nil
 	}
-	for i := range steps {
-		err := g.centre.Step(ctx, steps[i:i+1])
-		switch {
-		case err == nil:
-		case errors.As(err, &unwritable):
-			g.logger.Error("a warning cannot be written and is lost", "warning", steps[i].ID, "error", err)
-		default:
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // What the list of devices looks at of the readings of a partition: when it begins,

@@ -23,6 +23,7 @@ func (m *machine) evaluate(ctx context.Context, s *spool.Spool, reg console.Regi
 	if err != nil {
 		return err
 	}
+	e.ticks = true
 	e.step = func(ctx context.Context, steps []telemetry.Transition) error {
 		if len(steps) == 0 {
 			return nil
