@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+
 	"haidang/gateway/telemetry"
 )
 
@@ -80,6 +82,11 @@ func TestRolesApart(t *testing.T) {
 	_, url := startNATS(t, 1)
 	store, centre := startCountingStore(t), newRecipient(t)
 	field := machineWith(t, url, store.url, "")
+	text, err := os.ReadFile(filepath.Join(field.dir, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	field.write("gateway.yaml", strings.Replace(string(text), "influx: {", fmt.Sprintf("influx: {listen: %q, ", field.ports.influx), 1))
 	desk := machineWith(t, url, store.url, fmt.Sprintf("ioc: [{name: ioc, webhook: {url: %q}}]\n", centre.url))
 	field.as("ingest,rules,store")
 	desk.as("ioc,console")
@@ -87,9 +94,25 @@ func TestRolesApart(t *testing.T) {
 		return field.holds("rules") == 2 && field.holds("store") == 2
 	})
 	c := field.client("river")
+	heard := make(chan string, 16)
+	if token := c.Subscribe("warnings/#", 1, func(_ paho.Client, m paho.Message) { heard <- m.Topic() }); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+		t.Fatal(token.Error())
+	}
 	field.publish(c, "telemetry/kim-long/river", `{"level_m":3.62}`)
 	eventually(t, "the warning is told", 20*time.Second, func() bool { return len(centre.got()) > 0 })
-	field.publish(c, "telemetry/kim-long/river", `{"level_m":0.4}`)
+	select {
+	case topic := <-heard:
+		if !strings.HasPrefix(topic, "warnings/kim-long/") {
+			t.Errorf("a warning at %s", topic)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the clients of the machine that takes in do not hear the warning")
+	}
+	response, err := http.Post("http://"+field.ports.influx+"/write?db=haidang", "text/plain", strings.NewReader("river,device=kim-long level_m=0.4\n"))
+	if err != nil || response.StatusCode != http.StatusNoContent {
+		t.Fatalf("/write: %v %v", response, err)
+	}
+	response.Body.Close()
 	eventually(t, "its end is told", 20*time.Second, func() bool {
 		got := centre.got()
 		return got[len(got)-1].State == telemetry.Cleared
