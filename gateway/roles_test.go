@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -417,4 +418,32 @@ func TestClusterRolesShare(t *testing.T) {
 		}
 	}
 	t.Logf("%d readings acknowledged, none missing", len(l.acked))
+}
+
+// TestRolesBesideAWhole: a gateway without roles and a machine with roles exclude each
+// other; who comes second says so and takes nothing in.
+func TestRolesBesideAWhole(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t, 1)
+	store := startCountingStore(t)
+	whole, machine := prepare(t, fmt.Sprintf("spool: {url: %q, max_bytes: 64MiB, replicas: 1}\n", url)), prepare(t, fmt.Sprintf("spool: {url: %q, max_bytes: 64MiB, replicas: 1}\n", url))
+	whole.elsewhere(store.url)
+	machine.elsewhere(store.url)
+	whole.start()
+	machine.launch("run", "--config", filepath.Join(machine.dir, "gateway.yaml"), "--roles", "ingest,rules,store,ioc")
+	eventually(t, "the machine says what is in its way", 10*time.Second, func() bool {
+		status, body := machine.try("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "a gateway without roles has the whole log: stop it, or give it roles as well: test-box on ")
+	})
+	if conn, err := net.Dial("tcp", machine.ports.mqtt); err == nil {
+		conn.Close()
+		t.Error("the machine takes readings in")
+	}
+	if code := whole.stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, whole.output)
+	}
+	eventually(t, "the machine goes on", 15*time.Second, func() bool { status, _ := machine.try("/readyz"); return status == http.StatusOK })
+	if code := machine.stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, machine.output)
+	}
 }
