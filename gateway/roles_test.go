@@ -89,8 +89,13 @@ func TestRolesApart(t *testing.T) {
 	}
 	field.write("gateway.yaml", strings.Replace(string(text), "influx: {", fmt.Sprintf("influx: {listen: %q, ", field.ports.influx), 1))
 	desk := machineWith(t, url, store.url, fmt.Sprintf("ioc: [{name: ioc, webhook: {url: %q}}]\n", centre.url))
-	field.as("ingest,rules,store")
+	field.launch("run", "--config", filepath.Join(field.dir, "gateway.yaml"), "--roles", "ingest,rules,store")
+	eventually(t, "nothing is taken in before there are rules", 20*time.Second, func() bool {
+		status, body := field.try("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "start a machine with the role ioc")
+	})
 	desk.as("ioc,console")
+	eventually(t, "the other machine is ready", 20*time.Second, func() bool { status, _ := field.try("/readyz"); return status == http.StatusOK })
 	eventually(t, "the parts are taken", 20*time.Second, func() bool {
 		return field.holds("rules") == 2 && field.holds("store") == 2
 	})
