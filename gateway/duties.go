@@ -257,6 +257,17 @@ func (m *machine) lose(p *duty, err error) {
 	}
 }
 
+// blame notes why a part that is here does not work; nil: it does.
+func (m *machine) blame(role string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.duties {
+		if p.Role == role {
+			p.fault = err
+		}
+	}
+}
+
 func (p *duty) isHeld(m *machine) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

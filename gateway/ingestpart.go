@@ -26,6 +26,9 @@ const ingestFolder = "ingest"
 // the partition of their site. Warnings are published to the clients of this
 // machine's broker.
 func (m *machine) takeIn(ctx context.Context, s *spool.Spool, reg console.Registry) (err error) {
+	if !m.awaitRules(ctx, s) {
+		return nil
+	}
 	g, devices, err := m.openIngest(ctx, s, reg)
 	if err != nil {
 		return err
@@ -59,6 +62,32 @@ func (m *machine) takeIn(ctx context.Context, s *spool.Spool, reg console.Regist
 	failed := before.Wait()
 	stopBehind()
 	return errors.Join(ended(ctx, failed), behind.Wait())
+}
+
+// errNoRules is the answer of a machine with the role ingest before the first centre.
+var errNoRules = errors.New("no readings are taken in before the centre has put its rules in force for the first time: start a machine with the role ioc")
+
+// awaitRules waits until there was a centre, once in the life of a cluster: readings
+// that come before are evaluated by nobody. It returns false when ctx ends.
+func (m *machine) awaitRules(ctx context.Context, s *spool.Spool) bool {
+	said := ""
+	for ctx.Err() == nil {
+		hash, err := s.LoadCheckpoint(ctx, announced)
+		if err == nil && hash != nil {
+			m.blame(roleIngest, nil)
+			return true
+		}
+		if err == nil {
+			err = errNoRules
+		}
+		m.blame(roleIngest, err)
+		if ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			m.logger.Warn("this machine waits", "reason", err)
+		}
+		wait(ctx, time.Second/2)
+	}
+	return false
 }
 
 // openIngest makes the parts of a gateway that take readings in, and what shares

@@ -171,10 +171,17 @@ func (g *instance) runCentre(ctx context.Context) error {
 	return errors.Join(ended(ctx, failed), behind.Wait())
 }
 
+// announced is a checkpoint that is there once every partition has had rules: what is
+// taken in before is evaluated by nobody. It holds the hash of those announced last.
+const announced = "announced"
+
 // begin puts the rules in force in every partition, and starts what needs them.
 func (g *instance) begin(ctx context.Context, group *errgroup.Group) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.document)
+		if err == nil {
+			err = g.spool.SaveCheckpoint(ctx, announced, []byte(g.evaluator.engine.Hash()))
+		}
 		if err == nil {
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"haidang/gateway/telemetry"
 )
@@ -80,16 +83,42 @@ func TestRolesApart(t *testing.T) {
 	_, url := startNATS(t, 1)
 	store, centre := startCountingStore(t), newRecipient(t)
 	field := machineWith(t, url, store.url, "")
+	text, err := os.ReadFile(filepath.Join(field.dir, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	field.write("gateway.yaml", strings.Replace(string(text), "influx: {", fmt.Sprintf("influx: {listen: %q, ", field.ports.influx), 1))
 	desk := machineWith(t, url, store.url, fmt.Sprintf("ioc: [{name: ioc, webhook: {url: %q}}]\n", centre.url))
-	field.as("ingest,rules,store")
+	field.launch("run", "--config", filepath.Join(field.dir, "gateway.yaml"), "--roles", "ingest,rules,store")
+	eventually(t, "nothing is taken in before there are rules", 20*time.Second, func() bool {
+		status, body := field.try("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "start a machine with the role ioc")
+	})
 	desk.as("ioc,console")
+	eventually(t, "the other machine is ready", 20*time.Second, func() bool { status, _ := field.try("/readyz"); return status == http.StatusOK })
 	eventually(t, "the parts are taken", 20*time.Second, func() bool {
 		return field.holds("rules") == 2 && field.holds("store") == 2
 	})
 	c := field.client("river")
+	heard := make(chan string, 16)
+	if token := c.Subscribe("warnings/#", 1, func(_ paho.Client, m paho.Message) { heard <- m.Topic() }); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+		t.Fatal(token.Error())
+	}
 	field.publish(c, "telemetry/kim-long/river", `{"level_m":3.62}`)
 	eventually(t, "the warning is told", 20*time.Second, func() bool { return len(centre.got()) > 0 })
-	field.publish(c, "telemetry/kim-long/river", `{"level_m":0.4}`)
+	select {
+	case topic := <-heard:
+		if !strings.HasPrefix(topic, "warnings/kim-long/") {
+			t.Errorf("a warning at %s", topic)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the clients of the machine that takes in do not hear the warning")
+	}
+	response, err := http.Post("http://"+field.ports.influx+"/write?db=haidang", "text/plain", strings.NewReader("river,device=kim-long level_m=0.4\n"))
+	if err != nil || response.StatusCode != http.StatusNoContent {
+		t.Fatalf("/write: %v %v", response, err)
+	}
+	response.Body.Close()
 	eventually(t, "its end is told", 20*time.Second, func() bool {
 		got := centre.got()
 		return got[len(got)-1].State == telemetry.Cleared
@@ -394,4 +423,32 @@ func TestClusterRolesShare(t *testing.T) {
 		}
 	}
 	t.Logf("%d readings acknowledged, none missing", len(l.acked))
+}
+
+// TestRolesBesideAWhole: a gateway without roles and a machine with roles exclude each
+// other; who comes second says so and takes nothing in.
+func TestRolesBesideAWhole(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t, 1)
+	store := startCountingStore(t)
+	whole, machine := prepare(t, fmt.Sprintf("spool: {url: %q, max_bytes: 64MiB, replicas: 1}\n", url)), prepare(t, fmt.Sprintf("spool: {url: %q, max_bytes: 64MiB, replicas: 1}\n", url))
+	whole.elsewhere(store.url)
+	machine.elsewhere(store.url)
+	whole.start()
+	machine.launch("run", "--config", filepath.Join(machine.dir, "gateway.yaml"), "--roles", "ingest,rules,store,ioc")
+	eventually(t, "the machine says what is in its way", 10*time.Second, func() bool {
+		status, body := machine.try("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "a gateway without roles has the whole log: stop it, or give it roles as well: test-box on ")
+	})
+	if conn, err := net.Dial("tcp", machine.ports.mqtt); err == nil {
+		conn.Close()
+		t.Error("the machine takes readings in")
+	}
+	if code := whole.stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, whole.output)
+	}
+	eventually(t, "the machine goes on", 15*time.Second, func() bool { status, _ := machine.try("/readyz"); return status == http.StatusOK })
+	if code := machine.stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, machine.output)
+	}
 }

@@ -85,6 +85,16 @@ func form(t *testing.T, want formed) *formation {
 		m.launch()
 	}
 	f.awaitMachines()
+	// What comes before the centre has announced its rules for the first time is stored
+	// and not evaluated (docs/cluster.md, "First start").
+	f.eventually("the rules are in force in each partition", 3*time.Minute, func() bool {
+		known := 0.0
+		for _, m := range f.machines {
+			n, _ := m.metric("haidang_rules_documents_total", `result="applied"`)
+			known += n
+		}
+		return known >= float64(want.partitions)
+	})
 	return f
 }
 
