@@ -50,14 +50,15 @@ func (g *gatewayProcess) fillUp() {
 		payload := "{" + strings.Join(values, ",") + "}"
 		// The broker closes the connection of a client whose reading is refused.
 		c := g.client(fmt.Sprint("filler-", size))
-		before := refused()
-		for n := 0; refused() == before; n++ {
+		for n, full := 0, false; !full; n++ {
 			if n == 1000 {
 				g.t.Fatalf("%d readings of %d bytes are accepted\n%s", n, size, g.output)
 			}
+			before := refused() // that the device is linked may be refused as well
 			token := c.Publish("telemetry/filler/words", 1, false, payload)
 			eventually(g.t, "acknowledged or refused", 10*time.Second, func() bool {
-				return token.WaitTimeout(5*time.Millisecond) || refused() > before
+				full = !token.WaitTimeout(50*time.Millisecond) || token.Error() != nil
+				return !full || refused() > before
 			})
 		}
 		// A client that comes again would send the refused one again, and its
