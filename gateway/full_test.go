@@ -103,15 +103,27 @@ func TestFullLog(t *testing.T) {
 		return body != "" && !strings.Contains(body, `"gateway"`)
 	}
 	eventually(t, "it works", 10*time.Second, working)
-	g.fillUp()
 	reload := func() {
 		t.Helper()
 		if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
 	}
-	reload()
-	eventually(t, "the reload is refused", 5*time.Second, said("reload refused"))
+	// What all followers have passed over, the first rules, is given free some time
+	// after the log is full: there may be room for the same rules once more.
+	for tries := 1; ; tries++ {
+		g.fillUp()
+		reload()
+		eventually(t, "the reload is refused or done", 5*time.Second, func() bool {
+			return said("reload refused")() || strings.Count(g.output.String(), "msg=reloaded") == tries
+		})
+		if said("reload refused")() {
+			break
+		}
+		if tries == 3 {
+			t.Fatalf("a full log takes reloads\n%s", g.output)
+		}
+	}
 	if status, _ := g.try("/healthz"); status != http.StatusOK {
 		t.Errorf("health on a full log: %d", status)
 	}
