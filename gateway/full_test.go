@@ -132,8 +132,8 @@ func TestFullLog(t *testing.T) {
 		t.Errorf("exit code %d on a full log\n%s", code, g.output)
 	}
 	g.launch("run", "--config", config)
-	waits := said("the log does not take the gateway's own records")
-	eventually(t, "it waits for room", 10*time.Second, func() bool { return waits() || working() })
+	start, document := said("the log does not take the gateway's own records"), said("the rules cannot be put in force")
+	eventually(t, "it waits for room", 10*time.Second, func() bool { return start() || document() || working() })
 	up.Store(true)
 	eventually(t, "it works when there is room", 15*time.Second, func() bool { g.runs("room"); return working() })
 	eventually(t, "a reading is acknowledged", 15*time.Second, func() bool {
