@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -385,7 +386,9 @@ func (s *Spool) release() error {
 	if s.lock == nil {
 		return nil
 	}
-	if err := s.lock.Close(); err != nil {
+	// A child that is being started has the file open until its exec: closing it here
+	// would leave the folder locked for that long.
+	if err := errors.Join(syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN), s.lock.Close()); err != nil {
 		return fmt.Errorf("release the lock of %s: %w", s.options.Dir, err)
 	}
 	return nil
