@@ -195,13 +195,14 @@ func (s *Store) serveQuery(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	s.handOn(&paced{ResponseWriter: w, control: http.NewResponseController(w), patience: s.patience}, r, http.MethodGet, "/query", values)
+	s.handOn(&paced{ResponseWriter: w, request: r.Context(), control: http.NewResponseController(w), patience: s.patience}, r, http.MethodGet, "/query", values)
 }
 
 // A paced answer gives the client its time for each part; a long one may take as
 // long as it is read.
 type paced struct {
 	http.ResponseWriter
+	request  context.Context // ends with the request, or when the client goes
 	control  *http.ResponseController
 	patience time.Duration
 }
@@ -220,12 +221,12 @@ func (p *paced) Flush() {
 	_ = p.control.Flush()
 }
 
-// CloseNotify tells the engine that the client has gone, so that it ends the query.
+// CloseNotify tells the engine that the client has gone, so that it ends the query: it
+// knows no other way.
 func (p *paced) CloseNotify() <-chan bool {
-	if n, ok := p.ResponseWriter.(http.CloseNotifier); ok { //nolint:staticcheck // the engine asks for it
-		return n.CloseNotify()
-	}
-	return make(chan bool)
+	gone := make(chan bool, 1)
+	context.AfterFunc(p.request, func() { gone <- true })
+	return gone
 }
 
 // Unwrap lets http.ResponseController reach the connection.

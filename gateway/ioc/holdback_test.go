@@ -183,8 +183,8 @@ func TestANumberThatIsAlwaysRefused(t *testing.T) {
 // An address that the server puts off, as that of a full mailbox, does not keep the
 // mail from the others; it is tried again alone.
 func TestAnAddressThatIsPutOff(t *testing.T) {
-	config, server := mailer(""), &mailServer{answers: map[string]string{"RCPT TO:<truc@hue.example>": "452 4.2.2 mailbox full"}}
-	config = mailer(server.start(t))
+	server := &mailServer{answers: map[string]string{"RCPT TO:<truc@hue.example>": "452 4.2.2 mailbox full"}}
+	config := mailer(server.start(t))
 	s := NewSMTP(config, bulletins())
 	w := flooded("a", 1, telemetry.Severe)
 	for range 3 {

@@ -318,7 +318,7 @@ func TestDroppedIsNotDamaged(t *testing.T) {
 	killed := copyOf(t, s)
 	shut(t, s)
 	var said blackboard
-	s = open(t, killed, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
+	open(t, killed, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
 	if text := said.String(); strings.Contains(text, "ERROR") {
 		t.Errorf("it says %s", text)
 	}
