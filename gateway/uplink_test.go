@@ -382,6 +382,13 @@ func TestUplinkGuarded(t *testing.T) {
 	}
 	secret = regexp.MustCompile(`[A-Z2-7]{26}`).FindString(secret)
 	c.launch("run", "--config", filepath.Join(c.dir, "gateway.yaml"))
+	eventually(t, "the centre answers", 20*time.Second, func() bool {
+		conn, err := net.Dial("tcp", c.ports.console)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
 	healthy := func(g *gatewayProcess, want string) {
 		t.Helper()
 		var out string

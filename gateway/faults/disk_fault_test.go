@@ -24,6 +24,7 @@ func TestPowerCut(t *testing.T) {
 	tr.load()
 	for range cycles {
 		<-time.After(200*time.Millisecond + time.Duration(random.Int64N(int64(1500*time.Millisecond))))
+		t.Logf("cut at %s", time.Now().Format(clockTimes))
 		d.cut()
 		tr.kill()
 		d.remount()

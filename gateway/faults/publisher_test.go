@@ -31,6 +31,7 @@ type publisher struct {
 	mu    sync.Mutex
 	times []int64 // Unix ms of each reading that was made
 	acked []bool
+	when  []time.Time   // of each acknowledgement
 	count int           // of acked
 	first int           // below it everything is acknowledged
 	wait  time.Duration // the longest for an acknowledgement; see slowest
@@ -67,6 +68,7 @@ func (p *publisher) make() int {
 	}
 	p.times = append(p.times, at)
 	p.acked = append(p.acked, false)
+	p.when = append(p.when, time.Time{})
 	return len(p.times) - 1
 }
 
@@ -75,6 +77,7 @@ func (p *publisher) ack(n int) {
 	defer p.mu.Unlock()
 	if !p.acked[n] {
 		p.acked[n] = true
+		p.when[n] = time.Now()
 		p.count++
 	}
 	for p.first < len(p.acked) && p.acked[p.first] {

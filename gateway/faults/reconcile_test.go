@@ -119,6 +119,9 @@ func (tr *trial) query(text string) []point {
 	return points
 }
 
+// clockTimes is how times within a trial are printed.
+const clockTimes = "15:04:05.000000"
+
 // compare looks for each acknowledged reading of a publisher in InfluxDB.
 func (tr *trial) compare(p *publisher, r *row) []point {
 	stored := tr.query(fmt.Sprintf("SELECT n FROM count WHERE device = '%s'", p.device))
@@ -140,7 +143,7 @@ func (tr *trial) compare(p *publisher, r *row) []point {
 		}
 	}
 	if len(missing) > 0 {
-		tr.t.Errorf("%s: %d acknowledged readings are not in InfluxDB: %v", p.device, len(missing), missing[:min(10, len(missing))])
+		tr.t.Errorf("%s: %d acknowledged readings are not in InfluxDB: %v, the first acknowledged at %s", p.device, len(missing), missing[:min(10, len(missing))], p.when[missing[0]].Format(clockTimes))
 		r.lost += len(missing)
 	}
 	return stored

@@ -43,6 +43,9 @@ func TestTheCircuitBreaks(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- sender.Accept(t.Context(), batch) }()
 		_ = sleep(t.Context(), time.Minute)
+		for recipient.gate.circuit() == Probing {
+			_ = sleep(t.Context(), 50*time.Millisecond) // an attempt is under way just now
+		}
 		if c := recipient.gate.circuit(); c != Broken {
 			t.Errorf("the circuit is %s, want open", c)
 		}
