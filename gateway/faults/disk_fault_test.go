@@ -12,7 +12,10 @@ import (
 	"time"
 )
 
-// TestPowerCut cuts the power of the disk under load: 2 of the issue.
+// TestPowerCut cuts the power of the disk under load: 2 of the issue. The process is
+// stopped just before, as it is where there is no power: ext4 does not look again after
+// waiting, so that for a moment an fsync succeeds whose data the disk does not get, and
+// a process that goes on would acknowledge them (19 of 505,201 in 100 cuts).
 func TestPowerCut(t *testing.T) {
 	cycles := times(t, 2, 100)
 	random := chance(t)
@@ -24,7 +27,7 @@ func TestPowerCut(t *testing.T) {
 	tr.load()
 	for range cycles {
 		<-time.After(200*time.Millisecond + time.Duration(random.Int64N(int64(1500*time.Millisecond))))
-		t.Logf("cut at %s", time.Now().Format(clockTimes))
+		tr.freeze()
 		d.cut()
 		tr.kill()
 		d.remount()

@@ -73,6 +73,31 @@ func (d *disk) mount() error {
 	return nil
 }
 
+// freeze stops the process where it is: what waits for the disk goes on waiting.
+func (g *box) freeze() {
+	g.t.Helper()
+	if err := g.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		g.t.Fatal(err)
+	}
+	g.eventually("every thread stands still or waits for the disk", 5*time.Second, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", g.cmd.Process.Pid))
+		if err != nil || len(threads) == 0 {
+			g.t.Fatalf("look at the threads: %v", err)
+		}
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if err != nil {
+				continue // it has ended
+			}
+			_, rest, _ := strings.Cut(string(text), ") ")
+			if rest != "" && !strings.Contains("TtDXZ", rest[:1]) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // cut is a power cut: what was not synced is gone, as with EXT4_IOC_SHUTDOWN and
 // EXT4_GOING_FLAGS_NOLOGFLUSH of linux/fs/ext4/ext4.h.
 func (d *disk) cut() {
