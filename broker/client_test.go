@@ -75,12 +75,13 @@ func TestPaho(t *testing.T) {
 	cfg.TLS.Cert, cfg.TLS.Key = selfSigned(t)
 	h := newHouse(t, cfg)
 	for _, url := range []string{"tcp://" + h.Addr(), "ssl://" + h.TLSAddr(), "ws://" + h.WebsocketAddr()} {
-		t.Run(strings.SplitN(url, ":", 2)[0], func(t *testing.T) {
+		way := strings.SplitN(url, ":", 2)[0]
+		t.Run(way, func(t *testing.T) {
 			h.set(func() { h.readings = nil })
-			listener := pahoClient(t, url, "l")
+			listener := pahoClient(t, url, "l-"+way) // one that comes back at once is another matter
 			heard := make(chan string, 10)
 			finish(t, listener.Subscribe("telemetry/#", 2, func(_ paho.Client, m paho.Message) { heard <- string(m.Payload()) }))
-			c := pahoClient(t, url, "a")
+			c := pahoClient(t, url, "a-"+way)
 			var want []string
 			for qos := range byte(3) {
 				finish(t, c.Publish("telemetry/d/k", qos, false, fmt.Sprintf(`{"a":%d}`, qos)))
