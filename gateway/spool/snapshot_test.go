@@ -160,7 +160,7 @@ func TestPace(t *testing.T) {
 	for begin := time.Now(); time.Since(begin) < 2*paceLag; {
 		append()
 	}
-	if took := append(); took < paceWait {
+	if took := append(); took < paceWait*9/10 { // the wait may have begun before the clock was read here
 		t.Errorf("an append beside a follower that is behind took %v, want %v", took, paceWait)
 	} else if took > 20*paceWait {
 		t.Errorf("an append waited %v for a follower that stands still", took)
