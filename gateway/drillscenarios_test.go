@@ -28,7 +28,13 @@ func TestDrillOfTheGatewaysOwnScenarios(t *testing.T) {
 		t.Fatalf("%s: %v; want flood alone, that of phu-oc has no device here", body, err)
 	}
 	start, _ := json.Marshal(map[string]string{"do": "start", "file": list.Scenarios[0].File, "name": "flood", "last": "2s", "by": "Lan", "why": "diễn tập"})
-	if status, answer := g.post("/api/v1/drill", string(start)); status != http.StatusOK || !strings.Contains(answer, `"scenario":"flood"`) {
+	var status int
+	var answer string
+	eventually(t, "the rules are in force", 10*time.Second, func() bool {
+		status, answer = g.post("/api/v1/drill", string(start))
+		return status != http.StatusServiceUnavailable
+	})
+	if status != http.StatusOK || !strings.Contains(answer, `"scenario":"flood"`) {
 		t.Fatalf("%d %s", status, answer)
 	}
 	eventually(t, "the flood of the exercise is raised and over", 20*time.Second, func() bool {
