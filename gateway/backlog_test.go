@@ -29,6 +29,7 @@ func TestOperatorsSeeWhatASubscriberLost(t *testing.T) {
 		t.Fatal(token.Error())
 	}
 	c.Disconnect(100)
+	eventually(t, "the broker knows that the reader is away", 10*time.Second, func() bool { return g.metric("haidang_broker_clients") == 0 })
 	p := connect("kim-long", station)
 	defer p.Disconnect(0)
 	for i := range 30 {

@@ -3,7 +3,9 @@ package modbus
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"strconv"
@@ -67,15 +69,21 @@ func findPymodbus(t *testing.T) (python string) {
 	return ""
 }
 
-// freePort is one that nobody listens on.
+// freePort is one that nobody listens on, below those that the system gives to
+// outgoing connections: who dials one of those again and again is once connected to
+// itself.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for tries := 0; ; tries++ {
+		listener, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.N(20_000)))
+		if err == nil {
+			defer listener.Close()
+			return listener.Addr().(*net.TCPAddr).Port
+		}
+		if tries == 100 {
+			t.Fatal(err)
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // Against pymodbus (Debian: python3-pymodbus).

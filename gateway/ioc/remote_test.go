@@ -2,7 +2,9 @@ package ioc
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"testing"
@@ -43,14 +45,21 @@ func brokerOn(t *testing.T, address string) (stop func()) {
 	return func() { server.Close() }
 }
 
+// freeAddress is one that nobody listens on, below those that the system gives to
+// outgoing connections: who dials one of those again and again is once connected to
+// itself.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for tries := 0; ; tries++ {
+		listener, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.N(20_000)))
+		if err == nil {
+			defer listener.Close()
+			return listener.Addr().String()
+		}
+		if tries == 100 {
+			t.Fatal(err)
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // Another broker gets each warning, retained while it lasts, also after it was
