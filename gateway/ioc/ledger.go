@@ -3,7 +3,11 @@ package ioc
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
+
+	"haidang/gateway/telemetry"
 )
 
 // maxRemembered is of how many warnings a ledger knows what was delivered; the
@@ -53,45 +57,68 @@ func (l *ledger) passedLocked(id string, n int) error {
 	return errSuperseded
 }
 
-// depart begins an attempt. It waits for one of the same warning that is under
-// way: an older one is cancelled with errOvertaken, a newer one is left to
-// finish. The caller calls land when the attempt is over.
-func (l *ledger) depart(ctx context.Context, id string, n int) (attempt context.Context, land func(accepted bool), err error) {
+// depart begins an attempt to tell of warnings. It waits for those of the same
+// warnings that are under way: an older one is cancelled with errOvertaken, a newer
+// one is left to finish. It fails with what passed returns of one of them, and then
+// none is under way. The caller calls land when the attempt is over.
+func (l *ledger) depart(ctx context.Context, warnings ...telemetry.Warning) (attempt context.Context, land func(accepted bool), err error) {
+	newest := map[string]int{}
+	for i := range warnings {
+		newest[warnings[i].ID] = max(newest[warnings[i].ID], warnings[i].N)
+	}
+	attempt, cancel := context.WithCancelCause(ctx)
+	flights := map[string]*flight{}
+	land = func(accepted bool) {
+		l.land(flights, accepted)
+		cancel(nil)
+	}
+	// In one order for all, so that no two wait for each other.
+	for _, id := range slices.Sorted(maps.Keys(newest)) {
+		f := &flight{n: newest[id], cancel: cancel, landed: make(chan struct{})}
+		if err := l.claim(attempt, id, f); err != nil {
+			land(false)
+			return nil, nil, err
+		}
+		flights[id] = f
+	}
+	return attempt, land, nil
+}
+
+// claim makes f the flight of a warning.
+func (l *ledger) claim(ctx context.Context, id string, f *flight) error {
 	for {
 		l.mu.Lock()
-		if err := l.passedLocked(id, n); err != nil {
+		if err := l.passedLocked(id, f.n); err != nil {
 			l.mu.Unlock()
-			return nil, nil, err
+			return err
 		}
 		other := l.flights[id]
 		if other == nil {
-			break
+			l.flights[id] = f
+			l.mu.Unlock()
+			return nil
 		}
-		if other.n < n {
+		if other.n < f.n {
 			other.cancel(errOvertaken)
 		}
 		l.mu.Unlock()
 		select {
 		case <-other.landed:
 		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-	defer l.mu.Unlock()
-	attempt, cancel := context.WithCancelCause(ctx)
-	f := &flight{n: n, cancel: cancel, landed: make(chan struct{})}
-	l.flights[id] = f
-	return attempt, func(accepted bool) { l.land(id, f, accepted) }, nil
 }
 
-func (l *ledger) land(id string, f *flight, accepted bool) {
+func (l *ledger) land(flights map[string]*flight, accepted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.flights, id)
-	f.cancel(nil)
-	close(f.landed)
-	if accepted {
-		l.acceptLocked(id, f.n)
+	for id, f := range flights {
+		delete(l.flights, id)
+		close(f.landed)
+		if accepted {
+			l.acceptLocked(id, f.n)
+		}
 	}
 }
 

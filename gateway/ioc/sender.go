@@ -165,9 +165,7 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 			s.done(places[w.Key()])
 			if err != nil {
 				refused = append(refused, telemetry.RejectedRecord{Index: places[w.Key()], Reason: "refused", Detail: err.Error()})
-				continue
 			}
-			s.to.ledger.accept(w.ID, w.N)
 		}
 		if err == nil && len(d.Warnings) > 0 {
 			storm.sent(&d, time.Now())
@@ -217,13 +215,23 @@ func (s *Sender) attemptDigest(ctx context.Context, d *Digest, dropped func(*tel
 		return err
 	}
 	defer leave()
-	if err := s.refresh(d, dropped); err != nil {
-		return err
+	var flight context.Context
+	var land func(accepted bool)
+	for flight == nil {
+		if err := s.refresh(d, dropped); err != nil {
+			return err
+		}
+		flight, land, err = s.to.ledger.depart(attempt, d.Warnings...)
+		if err != nil && err != errSuperseded && err != errDuplicate { // those are taken out
+			return err
+		}
 	}
 	began := time.Now()
 	var answer string
-	err = s.to.digester.DeliverDigest(listening(attempt, &answer), *d)
-	if !delivered(err) && context.Cause(attempt) == errOvertaken {
+	err = s.to.digester.DeliverDigest(listening(flight, &answer), *d)
+	overtaken := context.Cause(flight) == errOvertaken
+	land(delivered(err))
+	if !delivered(err) && overtaken {
 		return errOvertaken
 	}
 	if ctx.Err() == nil || err == nil {
@@ -317,7 +325,7 @@ func (s *Sender) attempt(ctx context.Context, w telemetry.Warning) error {
 		return err
 	}
 	defer leave()
-	flight, land, err := s.to.ledger.depart(attempt, w.ID, w.N)
+	flight, land, err := s.to.ledger.depart(attempt, w)
 	if err != nil {
 		return err
 	}
