@@ -26,6 +26,8 @@ type centre struct {
 
 	mu    sync.Mutex // never held over the disk
 	board *telemetry.Board
+	heard uint64        // the newest frame of another centre that the board has
+	news  chan struct{} // closed when there is a newer one; nil: this one writes the log
 
 	// route says who is told of a warning, given whom it was told before; nil: whom
 	// the rule names. chase says what is due because nobody has acknowledged. Both
@@ -44,7 +46,7 @@ type telling struct {
 
 // openCentre folds the warnings log; also are told of each transition.
 func openCentre(ctx context.Context, log *spool.Log[telemetry.Transition], now func() time.Time, also ...func(*telemetry.Transition)) (*centre, error) {
-	c := &centre{log: log, now: now, board: telemetry.NewBoard()}
+	c := &centre{log: log, now: now, board: telemetry.NewBoard(), heard: log.Last()}
 	err := log.Replay(ctx, func(t telemetry.Transition) {
 		c.board.Apply(t)
 		for _, f := range also {
@@ -374,4 +376,60 @@ func (c *centre) Transition(id string) (telemetry.Transition, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.board.Transition(id)
+}
+
+// openListener opens a centre that another one writes for: it only knows how warnings
+// stand.
+func openListener(ctx context.Context, log *spool.Log[telemetry.Transition], now func() time.Time, also ...func(*telemetry.Transition)) (*centre, error) {
+	c, err := openCentre(ctx, log, now, also...)
+	if err == nil {
+		c.news = make(chan struct{})
+	}
+	return c, err
+}
+
+// listen takes up what another centre writes, until ctx ends.
+func (c *centre) listen(ctx context.Context) error {
+	return c.log.Follow(ctx, spool.FollowOptions{From: c.heard + 1}, func(_ context.Context, b *spool.Batch[telemetry.Transition]) error {
+		for i := range b.Frames {
+			records, err := b.Frames[i].Records()
+			if err != nil {
+				continue // its followers with a name tell of it
+			}
+			for k := range records {
+				c.mu.Lock()
+				c.board.Apply(records[k])
+				c.mu.Unlock()
+				if records[k].Order != nil {
+					continue
+				}
+				for _, f := range c.observers {
+					f(records[k].Warning)
+				}
+			}
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.heard = b.Last()
+		close(c.news)
+		c.news = make(chan struct{})
+		return nil
+	})
+}
+
+// await returns when a frame of the log has been taken up.
+func (c *centre) await(ctx context.Context, frame uint64) error {
+	for {
+		c.mu.Lock()
+		heard, news := c.heard, c.news
+		c.mu.Unlock()
+		if news == nil || heard >= frame {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -75,6 +75,9 @@ func (m *machine) listDuties() {
 	}
 	if m.cfg.has(roleIOC) {
 		add(spool.Part{Role: roleIOC}, m.lead)
+		for n := range max(m.cfg.Spool.Partitions, 1) {
+			add(spool.Part{Role: rolePost, Partition: n}, m.tell)
+		}
 	}
 }
 
@@ -137,7 +140,7 @@ func (m *machine) take(ctx context.Context, p *duty) (_ *spool.Spool, end func()
 	reg, end := m.meters.part(p.Part)
 	s, err := spool.Open(ctx, spool.Options{
 		Dir: filepath.Join(cfg.Data, "spool"), Config: cfg.Spool, Now: m.clock.Now, Gateway: cfg.Gateway,
-		Part: p.Part, Console: m.ownURL(), Registerer: reg, Logger: m.logger,
+		Part: p.Part, Console: m.ownURL(), Status: m.statusOf(p.Part), Registerer: reg, Logger: m.logger,
 		Followers: []string{followStore, followRules}, // a partition is emptied up to the slower one, wherever that is
 	})
 	if err != nil {
@@ -177,10 +180,13 @@ const (
 	evenPause = 10 * time.Second
 )
 
+// sharedRoles are those whose parts are shared out evenly.
+func sharedRoles() []string { return []string{roleRules, roleStore, rolePost} }
+
 // even gives parts up that others are to have: those of a role that are more than a
 // fair share of all that are taken. It is called with mu held.
 func (m *machine) even(now time.Time) {
-	for _, role := range []string{roleRules, roleStore} {
+	for _, role := range sharedRoles() {
 		var here []*duty
 		all, free := 0, false
 		for _, p := range m.duties {
@@ -313,7 +319,7 @@ func (m *machine) works(role string) error {
 	m.mu.Lock()
 	var parts []duty
 	for _, p := range m.duties {
-		if p.Role == role {
+		if p.Role == role || p.Role == rolePost && role == roleIOC {
 			parts = append(parts, *p)
 		}
 	}
@@ -358,7 +364,7 @@ func (p *duty) works(at *instance) error {
 
 // A partHealth is a part of the log as a machine sees it.
 type partHealth struct {
-	Part      string    `json:"part"` // ingest, rules.0 ..., store.0 ..., ioc
+	Part      string    `json:"part"` // ingest, rules.0 ..., store.0 ..., ioc, post.0 ...
 	Here      bool      `json:"here"`
 	By        string    `json:"by,omitempty"` // which other machine has it
 	Since     time.Time `json:"since,omitzero"`

@@ -76,7 +76,8 @@ type recipientHealth struct {
 	Delivered   float64    `json:"delivered"`
 	Failed      float64    `json:"failed"` // attempts
 	LastSuccess *time.Time `json:"last_success,omitempty"`
-	WaitingFor  float64    `json:"waiting_s"` // age of the oldest that it has not accepted
+	WaitingFor  float64    `json:"waiting_s"`    // age of the oldest that it has not accepted
+	By          string     `json:"by,omitempty"` // which other machine tells it, and counts
 }
 
 // health gathers the figures.
@@ -91,6 +92,7 @@ func (g *instance) health(ctx context.Context) (health, error) {
 	h.fill(families)
 	if g.machine != nil {
 		h.Roles, h.Parts = g.cfg.Roles, g.machine.partHealths()
+		h.tellElsewhere(g.machine.told())
 	}
 	if g.broker != nil {
 		h.Subscribers = g.broker.Backlogs()
@@ -301,6 +303,9 @@ func (h *health) print(to io.Writer, now time.Time) {
 	}
 	for _, r := range h.Recipients {
 		word := fmt.Sprintf("%.0f delivered", r.Delivered)
+		if r.By != "" {
+			word = "told by " + plain(r.By)
+		}
 		if r.WaitingFor > 0 {
 			word += fmt.Sprintf(", WAITS for %s", telemetry.Duration(time.Duration(r.WaitingFor*float64(time.Second)).Round(time.Second)))
 		}

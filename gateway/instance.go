@@ -72,7 +72,8 @@ type instance struct {
 	letters    *letterbox                  // what was set aside
 	heard      *remembrance
 
-	keptContacts int // first contacts that are on disk, when readings begin to come
+	known        atomic.Pointer[intake.Known] // of what only tells recipients
+	keptContacts int                          // first contacts that are on disk, when readings begin to come
 
 	machine *machine // whose parts these are; nil: it is a gateway by itself
 
@@ -123,7 +124,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 		return nil, err
 	}
 	g.setRoutes(g.cfg.Routes, g.cfg.recipientNames(), m.recording == nil)
-	if g.roll, err = openRoll(ctx, g.spool, g.cfg.warningFollowers(followersOfWarnings(g.cfg.IOC)), logger); err != nil {
+	if g.roll, err = openRoll(ctx, g.spool, rollCheckpoint, g.out.post.followers(g.cfg.IOC), logger); err != nil {
 		return nil, err
 	}
 	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
@@ -503,6 +504,9 @@ func (g *instance) reload(ctx context.Context) error {
 	g.logger.Info("reloaded", "rules", len(w.document.Rules), "devices", len(w.document.Devices))
 	if keys := g.cfg.differs(&cfg); len(keys) > 0 {
 		g.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))
+	}
+	if g.machine != nil {
+		return g.machine.adopt(ctx, &cfg, disk)
 	}
 	return nil
 }

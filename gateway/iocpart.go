@@ -25,6 +25,8 @@ const followCentre = "centre"
 // its API. It is made anew each time that this machine takes the part, and given
 // back cleanly when another has it.
 func (m *machine) lead(ctx context.Context, s *spool.Spool, reg console.Registry) (err error) {
+	m.setLeads(true)
+	defer m.setLeads(false)
 	g, err := m.openCentre(ctx, s, reg)
 	if err != nil {
 		return err
@@ -45,6 +47,12 @@ func (m *machine) lead(ctx context.Context, s *spool.Spool, reg console.Registry
 	}
 	m.follows(spool.Part{Role: roleIOC}, func() uint64 { return s.Steps().Lag(followCentre) })
 	return g.runCentre(ctx)
+}
+
+func (m *machine) setLeads(leads bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leads = leads
 }
 
 // reopenFront lets the front answer again; an address that is not free is tried
@@ -96,7 +104,7 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 		return nil, err
 	}
 	g.setRoutes(g.cfg.Routes, g.cfg.recipientNames(), true)
-	if g.roll, err = openRoll(ctx, s, followersOfWarnings(g.cfg.IOC), g.logger); err != nil {
+	if g.roll, err = openRoll(ctx, s, rollCheckpoint, g.out.post.followers(g.cfg.IOC), g.logger); err != nil {
 		return nil, err
 	}
 	g.evaluator = openReader(s.Partitioned(), m.clock.Now, reg, g)
@@ -206,7 +214,7 @@ func (g *instance) followForCentre(ctx context.Context, group *errgroup.Group) {
 		return g.spool.Steps().Follow(ctx, spool.FollowOptions{Name: followCentre}, g.takeSteps)
 	})
 	group.Go(func() error { g.centre.Run(ctx); return nil })
-	group.Go(func() error { g.proof.Run(ctx); return nil })
+	group.Go(func() error { return g.proof.Join(ctx, sharedAttempts{g.spool.Attempts()}) })
 	group.Go(func() error { return g.fillArchive(ctx) })
 	group.Go(func() error { g.keepArchive(ctx); return nil })
 	group.Go(func() error { g.runDrills(ctx); return nil })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"haidang/gateway/config"
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
+	"haidang/gateway/proof"
 	"haidang/gateway/spool"
 )
 
@@ -31,6 +33,7 @@ type machine struct {
 	clock    *intake.Clock
 	accounts *account.Store
 	store    *influx.Store // nil: no role needs it
+	proof    *proof.Log    // nil: it tells no recipients
 	front    *front
 	files    *sharer
 	since    time.Time
@@ -50,6 +53,8 @@ type machine struct {
 	uneven  map[string]time.Time    // since when this machine has too many parts, by role
 	ingest  *instance               // while readings are taken in here
 	centre  *instance               // while the part ioc is here
+	leads   bool                    // the part ioc is here, or about to be
+	posts   map[int]*instance       // while recipients are told here, by the number of their share
 }
 
 // How often it is asked who has what, while a part is waited for and while none is.
@@ -86,7 +91,7 @@ func openMachine(cfg Configuration, w *world, load func() (Configuration, *world
 	}
 	m := &machine{
 		cfg: cfg, world: w, load: load, logger: logger, meters: newMeters(), since: time.Now().UTC(),
-		clock: intake.NewClock(time.Now, time.Time{}), ready: make(chan struct{}), turns: make(chan struct{}, takeAtOnce), again: make(chan struct{}, 1), holders: map[string]spool.Holder{}, uneven: map[string]time.Time{},
+		clock: intake.NewClock(time.Now, time.Time{}), ready: make(chan struct{}), turns: make(chan struct{}, takeAtOnce), again: make(chan struct{}, 1), holders: map[string]spool.Holder{}, uneven: map[string]time.Time{}, posts: map[int]*instance{},
 	}
 	g := &instance{cfg: cfg, reg: m.meters, logger: logger} // for what all gateways open alike
 	if err := g.openAccounts(); err != nil {
@@ -96,6 +101,11 @@ func openMachine(cfg Configuration, w *world, load func() (Configuration, *world
 	if cfg.has(roleStore) || cfg.has(roleIOC) {
 		if m.store, err = influx.Open(filepath.Join(cfg.Data, "influx"), cfg.Influx, m.meters, nil); err != nil {
 			return nil, err
+		}
+	}
+	if cfg.has(roleIOC) {
+		if m.proof, err = proof.OpenShared(filepath.Join(cfg.Data, deliveriesFolder), m.meters, logger); err != nil {
+			return nil, errors.Join(err, m.close())
 		}
 	}
 	if err := m.openSharer(); err != nil {
@@ -112,6 +122,9 @@ func (m *machine) close() error {
 	var errs []error
 	if m.front != nil {
 		m.front.close()
+	}
+	if m.proof != nil {
+		errs = append(errs, m.proof.Close())
 	}
 	if m.store != nil {
 		errs = append(errs, m.store.Close())
@@ -246,8 +259,8 @@ func (m *machine) look(ctx context.Context, roster **spool.Roster) (map[string]s
 		*roster = r
 	}
 	held, err := (*roster).Holders(ctx)
-	for _, role := range []string{roleRules, roleStore} {
-		if err == nil && len(held) > 0 && m.cfg.has(role) {
+	for _, role := range sharedRoles() {
+		if err == nil && len(held) > 0 && m.does(role) {
 			err = (*roster).Present(ctx, role, m.cfg.Gateway)
 		}
 	}
@@ -293,6 +306,11 @@ func (m *machine) holder(lease string) (spool.Holder, bool) {
 	return h, ok
 }
 
+// does reports whether this machine takes parts of a role.
+func (m *machine) does(role string) bool {
+	return m.cfg.has(role) || role == rolePost && m.cfg.has(roleIOC)
+}
+
 // isWaiting reports whether somebody here waits for a part, or hands on to who has
 // one.
 func (m *machine) isWaiting() bool {
@@ -317,25 +335,38 @@ func (m *machine) reloads(ctx context.Context, reload <-chan os.Signal) {
 
 // reload reads the configuration again, and puts in force what of it a reload does.
 func (m *machine) reload(ctx context.Context) error {
+	m.mu.Lock()
+	centre := m.centre
+	m.mu.Unlock()
+	if centre != nil {
+		return centre.reload(ctx) // which has the other parts of this machine adopt it
+	}
 	cfg, w, err := m.load()
 	if err != nil {
 		return err
 	}
+	if keys := m.cfg.differs(&cfg); len(keys) > 0 {
+		m.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))
+	}
+	return m.adopt(ctx, &cfg, w)
+}
+
+// adopt puts a configuration that was read again in force for the parts that this
+// machine has, the centre excepted.
+func (m *machine) adopt(ctx context.Context, cfg *Configuration, w *world) error {
 	m.mu.Lock()
-	keys := m.cfg.differs(&cfg)
 	m.cfg.Kinds, m.cfg.Devices, m.cfg.Zones, m.cfg.Rules = cfg.Kinds, cfg.Devices, cfg.Zones, cfg.Rules
 	m.cfg.IOC, m.cfg.Routes, m.cfg.Mappings = cfg.IOC, cfg.Routes, cfg.Mappings
 	m.world = w
-	ingest, centre := m.ingest, m.centre
+	m.cfg.CAP = cfg.CAP
+	ingest, posts := m.ingest, maps.Clone(m.posts)
 	m.mu.Unlock()
 	var errs []error
 	if ingest != nil {
-		errs = append(errs, ingest.adoptFiles(&cfg, w))
+		errs = append(errs, ingest.adoptFiles(cfg, w))
 	}
-	if centre != nil {
-		errs = append(errs, centre.reload(ctx)) // it says what is in force, and what a restart is needed for
-	} else if len(keys) > 0 {
-		m.logger.Warn("these keys are put in force by a restart only", "keys", strings.Join(keys, ", "))
+	for n, g := range posts {
+		errs = append(errs, g.adoptRecipients(ctx, n, cfg, w))
 	}
 	return errors.Join(errs...)
 }

@@ -48,7 +48,7 @@ func (m *meters) part(p spool.Part) (_ console.Registry, end func()) {
 
 // partitionLabel is the partition of a part that has one, else empty.
 func partitionLabel(p spool.Part) string {
-	if p.Role == roleRules || p.Role == roleStore {
+	if p.Role == roleRules || p.Role == roleStore || p.Role == rolePost {
 		return strconv.Itoa(p.Partition)
 	}
 	return ""

@@ -73,6 +73,9 @@ func (g *instance) partners() map[string]func(context.Context) error {
 	if g.cfg.Influx.URL != "" {
 		checks["store"] = g.store.Ready
 	}
+	if g.machine != nil {
+		checks["recipients"] = func(context.Context) error { return g.out.post.untold() }
+	}
 	if g.annals.archive != nil {
 		checks["archive"] = func(context.Context) error { return errors.Join(g.annals.archive.Health(), g.audit.archive.Health()) }
 	}

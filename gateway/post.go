@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -25,7 +26,7 @@ type posted struct {
 	senders   []*ioc.Sender
 	lease     *lease
 
-	stop func() // ends what brings it warnings, and waits for that; nil: nothing runs
+	stop func() // ends what brings it warnings, and waits for that
 }
 
 // A post is the recipients in force. They can be changed while it runs: those
@@ -33,6 +34,9 @@ type posted struct {
 // where the one of its name was.
 type post struct {
 	g *instance
+	// far returns how recipients fare that machines tell, by their names: nobody is
+	// told from here, but for tests. nil: all are told from here.
+	far func() map[string]toldElsewhere
 
 	mu     sync.RWMutex
 	list   []*posted
@@ -82,11 +86,15 @@ func (p *post) make(c ioc.Config) *posted {
 	g := p.g
 	outside := ioc.Outside{Version: version, Gateway: g.cfg.Gateway, Bulletins: g.out.bulletins, Dial: dialModem, Switch: g.switchSiren}
 	l := &lease{Registerer: g.reg}
+	if p.far != nil {
+		l.Registerer = prometheus.NewRegistry() // whoever tells it has its metrics
+	}
 	x := &posted{config: c, lease: l, recipient: ioc.Open(c, outside, ioc.Options{Registerer: l, Logger: g.logger, Told: g.noteDelivery})}
 	for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
 		x.senders = append(x.senders, x.recipient.Sender(class))
 	}
 	x.recipient.Resume(p.before[c.Name])
+	x.stop = func() {}
 	return x
 }
 
@@ -142,6 +150,9 @@ func (p *post) Run(ctx context.Context) error {
 
 // start brings warnings to a recipient. It is called with mu held.
 func (p *post) start(x *posted) {
+	if p.far != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(p.run)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return x.recipient.Keep(ctx, p.g.lasting) })
@@ -168,15 +179,21 @@ func (p *post) follow(ctx context.Context, name string, sender *ioc.Sender, offe
 	g := p.g
 	if g.roll.owes(sender.Name()) {
 		err := sender.Accept(ctx, offer)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return nil // it is still owed the offer
 		}
 		if err != nil {
 			g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
 		}
-		g.roll.offered(ctx, sender.Name())
+		g.roll.offered(context.WithoutCancel(ctx), sender.Name()) // also when it has just taken it
 	}
-	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: sender.Name()}, transitions(isFor(name), sender.Accept))
+	accept := transitions(isFor(name), sender.Accept)
+	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: sender.Name()}, func(ctx context.Context, b *spool.Batch[telemetry.Transition]) error {
+		if err := g.centre.await(ctx, b.Last()); err != nil {
+			return err
+		}
+		return accept(ctx, b)
+	})
 }
 
 // change puts other recipients in force, and says what that changes. What it
@@ -194,7 +211,7 @@ func (p *post) change(ctx context.Context, list []ioc.Config) (changes []string,
 			stay[c.Name] = true
 		}
 	}
-	if err := p.g.roll.set(ctx, p.g.cfg.warningFollowers(followersOfWarnings(list))); err != nil {
+	if err := p.g.roll.set(ctx, p.followers(list)); err != nil {
 		return nil, err
 	}
 	for _, x := range p.list {
@@ -256,13 +273,49 @@ func (p *post) healths() []console.Recipient {
 	for i, x := range p.list {
 		list[i] = console.Recipient(x.recipient.Health())
 	}
+	if p.far == nil {
+		return list
+	}
+	far := p.far()
+	for i := range list {
+		if one, known := far[list[i].Recipient]; known {
+			list[i] = one.Recipient
+		} else {
+			list[i].LastError = errUntold.Error()
+		}
+	}
 	return list
 }
 
-// followersOfWarnings are the names of the followers of the warnings log that
-// begin at its end.
-func followersOfWarnings(list []ioc.Config) []string {
-	names := []string{"mqtt", "influx"}
+// errUntold is what is said of a recipient that no machine tells.
+var errUntold = errors.New("no machine tells it now: it begins where it was when one has its share, see haidang health")
+
+// untold says which recipients no machine tells.
+func (p *post) untold() error {
+	far := p.far()
+	names := slices.DeleteFunc(p.names(), func(name string) bool { _, told := far[name]; return told })
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: no machine tells of warnings now; each machine with the role ioc needs the same recipients in its gateway.yaml, and a SIGHUP after a change", strings.Join(names, ", "))
+}
+
+// followers are the names of the followers of the warnings log that begin at its
+// end, those of a list of recipients among them where they are told from here.
+func (p *post) followers(list []ioc.Config) []string {
+	switch {
+	case p.far != nil:
+		return ownFollowers()
+	case p.g.machine != nil:
+		return followersFor(list)
+	}
+	return p.g.cfg.warningFollowers(append(ownFollowers(), followersFor(list)...))
+}
+
+func ownFollowers() []string { return []string{"mqtt", "influx"} }
+
+// followersFor are those that tell recipients.
+func followersFor(list []ioc.Config) (names []string) {
 	for _, c := range list {
 		for _, class := range []ioc.Class{ioc.Grave, ioc.Rest} {
 			names = append(names, "ioc."+c.Name+"."+class.String())

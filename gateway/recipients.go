@@ -41,7 +41,28 @@ func (o *outgoing) chronicle(t *telemetry.Transition) {
 // openRecipients makes the recipients. The chronicle has been filled from the
 // warnings log, and nothing has been written there since.
 func (g *instance) openRecipients() error {
-	g.out.places = &places{known: g.intake.Known}
+	g.openWords(g.intake.Known)
+	g.out.feed = cap.NewFeed(g.out.bulletins.Chronicle, g.out.bulletins.Composer, g.cfg.Gateway, g.now)
+	g.out.post.g = g
+	if g.machine != nil {
+		g.proof, g.out.post.far = g.machine.proof, g.machine.told
+	} else {
+		var err error
+		if g.proof, err = proof.Open(filepath.Join(g.cfg.Data, deliveriesFolder), g.reg, g.logger); err != nil {
+			return err
+		}
+		g.onClose(g.proof.Close)
+	}
+	g.out.post.open(g.cfg.IOC)
+	return nil
+}
+
+// deliveriesFolder, in the data folder, is where it is kept what recipients were told.
+const deliveriesFolder = "deliveries"
+
+// openWords makes what messages about warnings are written from.
+func (g *instance) openWords(known func() intake.Known) {
+	g.out.places = &places{known: known}
 	g.out.places.setZones(g.world.document.Zones)
 	chronicle := g.out.bulletins.Chronicle
 	g.centre.observe(func(w telemetry.Warning) {
@@ -49,17 +70,7 @@ func (g *instance) openRecipients() error {
 			chronicle.Apply(w)
 		}
 	})
-	composer := cap.NewComposer(g.cfg.CAP, g.out.places, g.cfg.Gateway)
-	g.out.bulletins.Composer, g.out.bulletins.Now = composer, g.now
-	g.out.feed = cap.NewFeed(chronicle, composer, g.cfg.Gateway, g.now)
-	var err error
-	if g.proof, err = proof.Open(filepath.Join(g.cfg.Data, "deliveries"), g.reg, g.logger); err != nil {
-		return err
-	}
-	g.onClose(g.proof.Close)
-	g.out.post.g = g
-	g.out.post.open(g.cfg.IOC)
-	return nil
+	g.out.bulletins.Composer, g.out.bulletins.Now = cap.NewComposer(g.cfg.CAP, g.out.places, g.cfg.Gateway), g.now
 }
 
 // dialModem opens the line to a modem.

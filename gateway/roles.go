@@ -21,6 +21,10 @@ const (
 	roleStore   = spool.RoleStore
 	roleIOC     = spool.RoleIOC
 	roleConsole = "console"
+
+	// rolePost is no role of a configuration: machines with the role ioc share the
+	// recipients by it.
+	rolePost = spool.RolePost
 )
 
 func roleNames() []string { return []string{roleIngest, roleRules, roleStore, roleIOC, roleConsole} }

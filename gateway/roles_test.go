@@ -151,7 +151,7 @@ func TestClusterRolesTakeOver(t *testing.T) {
 	gate := machine("ingest")
 	works := []*gatewayProcess{machine("rules,store"), machine("rules,store")}
 	spare := machine("ioc,console")
-	parts := []string{"rules.0", "rules.1", "store.0", "store.1", "ioc"}
+	parts := []string{"rules.0", "rules.1", "store.0", "store.1", "ioc", "post.0", "post.1"}
 	missing := func(among ...*gatewayProcess) (gone []string) {
 		held := map[string]bool{}
 		for _, g := range among {

@@ -17,8 +17,9 @@ import (
 // it has accepted it. One that was taken out of the configuration and comes back
 // is new.
 type roll struct {
-	spool  *spool.Spool
-	logger *slog.Logger
+	spool      *spool.Spool
+	checkpoint string
+	logger     *slog.Logger
 
 	mu    sync.Mutex
 	names []string
@@ -30,6 +31,7 @@ type roll struct {
 // are owed an offer, "-" before those that are gone.
 const (
 	rollCheckpoint = "followers"
+	postCheckpoint = "recipients" // of a share of the recipients
 	owedMark       = "+"
 	goneMark       = "-"
 	maxGone        = 256
@@ -37,9 +39,9 @@ const (
 
 // openRoll reads the roll, enters the names that are new and strikes out those
 // that are not among names any more.
-func openRoll(ctx context.Context, s *spool.Spool, names []string, logger *slog.Logger) (*roll, error) {
-	r := &roll{spool: s, logger: logger, owed: map[string]bool{}}
-	text, err := s.LoadCheckpoint(ctx, rollCheckpoint)
+func openRoll(ctx context.Context, s *spool.Spool, checkpoint string, names []string, logger *slog.Logger) (*roll, error) {
+	r := &roll{spool: s, checkpoint: checkpoint, logger: logger, owed: map[string]bool{}}
+	text, err := s.LoadCheckpoint(ctx, checkpoint)
 	if err != nil {
 		logger.Error("the list of followers cannot be read; all begin where their positions say", "error", err)
 		r.names = names
@@ -118,7 +120,7 @@ func (r *roll) keep(ctx context.Context) {
 	for _, name := range r.gone {
 		b.WriteString(goneMark + name + "\n")
 	}
-	if err := r.spool.SaveCheckpoint(ctx, rollCheckpoint, []byte(b.String())); err != nil {
+	if err := r.spool.SaveCheckpoint(ctx, r.checkpoint, []byte(b.String())); err != nil {
 		r.logger.Error("the list of followers cannot be kept", "error", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/paulmach/orb/planar"
 
 	"haidang/gateway/ioc"
-	"haidang/gateway/proof"
 	"haidang/gateway/route"
 	"haidang/gateway/telemetry"
 )
@@ -67,7 +66,7 @@ func (g *instance) chased(table *route.Table, t *telemetry.Transition, now time.
 
 // noteDelivery puts an attempt to tell a recipient on record.
 func (g *instance) noteDelivery(w *telemetry.Warning, t ioc.Told) {
-	g.proof.Note(proof.Attempt{
+	g.proof.Note(telemetry.Attempt{
 		ID: w.ID, N: w.N, Recipient: t.Recipient, Via: t.Via, At: t.At, Seconds: t.Took.Seconds(),
 		Accepted: t.Accepted, Digest: t.Digest, Answer: t.Answer,
 	})

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"haidang/gateway/proof"
 	"haidang/gateway/telemetry"
 )
 
@@ -86,7 +85,7 @@ type story struct {
 	Transitions []telemetry.Transition `json:"transitions"`    // with the values that the rule saw
 	Rule        json.RawMessage        `json:"rule,omitempty"` // as it is in force now; each transition has the version of then
 	Route       *routing               `json:"route,omitempty"`
-	Deliveries  []proof.Attempt        `json:"deliveries"`
+	Deliveries  []telemetry.Attempt    `json:"deliveries"`
 }
 
 func warningsShowVerb() verb {

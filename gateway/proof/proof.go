@@ -17,6 +17,9 @@
 // meanwhile is delivered and noted again, with the same key. A queue that is full,
 // and a disk that takes nothing, lose attempts: haidang_proof_lost_total counts
 // them.
+//
+// Where several machines tell recipients, they share the attempts through a log, and
+// each has all of them in files of its own, see OpenShared.
 package proof
 
 import (
@@ -38,6 +41,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"haidang/gateway/telemetry"
 )
 
 // Bounds.
@@ -52,27 +57,13 @@ const (
 	maxKnown  = 20 << 10 // pairs of warning and recipient whose newest accepted transition is known
 )
 
-// An Attempt is one attempt to tell a recipient of a transition of a warning.
-type Attempt struct {
-	ID        string    `json:"id"` // of the warning
-	N         int       `json:"n"`  // of the transition: id/n is the idempotency key
-	Recipient string    `json:"recipient"`
-	Via       string    `json:"via"` // the protocol
-	At        time.Time `json:"at"`  // when it began, by the machine's clock
-	Seconds   float64   `json:"seconds"`
-	Attempt   int       `json:"attempt"` // 1 for the first since the start of the gateway
-	Accepted  bool      `json:"accepted"`
-	Digest    string    `json:"digest,omitempty"` // key of the message that told it together with others
-	Answer    string    `json:"answer,omitempty"` // of the recipient, or why it failed
-}
-
 type pair struct{ id, recipient string }
 
 // A Log keeps attempts. It is safe for concurrent use.
 type Log struct {
 	dir    string
 	logger *slog.Logger
-	queue  chan Attempt
+	queue  chan telemetry.Attempt
 	lost   prometheus.Counter
 	noted  map[bool]prometheus.Counter
 
@@ -81,21 +72,31 @@ type Log struct {
 	order    []pair       // of accepted, the oldest first
 	tries    map[pair]try // of what is not accepted yet
 
+	shared  bool
+	turn    chan struct{} // of Join
+	closing sync.Once
+	held    []telemetry.Attempt // those that the shared log has not taken yet; who has the turn has them
+
 	disk    sync.Mutex // guards the files and what follows
 	file    *os.File
 	number  int
 	size    int64
 	failing bool
+	frame   uint64 // of the shared log, that was taken last
 }
 
 type try struct{ n, attempts int }
 
 // Open reads what is in dir, which it makes.
 func Open(dir string, reg prometheus.Registerer, logger *slog.Logger) (*Log, error) {
+	return openLog(dir, reg, logger, false)
+}
+
+func openLog(dir string, reg prometheus.Registerer, logger *slog.Logger, shared bool) (*Log, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the folder of deliveries: %w", err)
 	}
-	l := &Log{dir: dir, logger: logger, queue: make(chan Attempt, MaxQueue), accepted: map[pair]int{}, tries: map[pair]try{}}
+	l := &Log{dir: dir, shared: shared, turn: make(chan struct{}, 1), logger: logger, queue: make(chan telemetry.Attempt, MaxQueue), accepted: map[pair]int{}, tries: map[pair]try{}}
 	with := promauto.With(reg)
 	l.lost = with.NewCounter(prometheus.CounterOpts{Name: "haidang_proof_lost_total", Help: "Attempts to deliver that were made and are not on record: the disk did not take them in time."})
 	noted := with.NewCounterVec(prometheus.CounterOpts{Name: "haidang_proof_attempts_total", Help: "Attempts to deliver that are on record."}, []string{"accepted"})
@@ -107,11 +108,18 @@ func Open(dir string, reg prometheus.Registerer, logger *slog.Logger) (*Log, err
 	if len(numbers) > 0 {
 		l.number = numbers[len(numbers)-1]
 	}
-	return l, l.each(context.Background(), l.newest(numbers), nil, func(a *Attempt) {
-		if a.Accepted {
-			l.know(a)
+	return l, l.each(context.Background(), l.newest(numbers), nil, func(one *line) {
+		l.frame = max(l.frame, one.Frame)
+		if one.Accepted {
+			l.know(&one.Attempt)
 		}
 	})
+}
+
+// A line is one of a file.
+type line struct {
+	telemetry.Attempt
+	Frame uint64 `json:"frame,omitempty"` // of the shared log, that it came with
 }
 
 // newest returns the files that what was accepted lately is read from: a start
@@ -130,7 +138,7 @@ func (l *Log) newest(numbers []int) []int {
 }
 
 // Note puts an attempt down. It does not block.
-func (l *Log) Note(a Attempt) {
+func (l *Log) Note(a telemetry.Attempt) {
 	if len(a.Answer) > maxAnswer {
 		a.Answer = strings.ToValidUTF8(a.Answer[:maxAnswer], "") + "..."
 	}
@@ -157,7 +165,7 @@ func (l *Log) Note(a Attempt) {
 	}
 }
 
-func (l *Log) know(a *Attempt) {
+func (l *Log) know(a *telemetry.Attempt) {
 	p := pair{a.ID, a.Recipient}
 	before, ok := l.accepted[p]
 	if !ok {
@@ -178,7 +186,8 @@ func (l *Log) Accepted(id, recipient string) int {
 	return l.accepted[pair{id, recipient}]
 }
 
-// Run writes attempts until ctx ends, then those that wait.
+// Run writes attempts until ctx ends, then those that wait. It is not for a Log that
+// is shared, see Join.
 func (l *Log) Run(ctx context.Context) {
 	ticker := time.NewTicker(Beat)
 	defer ticker.Stop()
@@ -193,8 +202,12 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// flush writes what waits, and returns when it is on disk.
+// flush writes what waits, and returns when it is on disk. What is shared waits for
+// the log that it is shared through.
 func (l *Log) flush() {
+	if l.shared {
+		return
+	}
 	l.disk.Lock()
 	defer l.disk.Unlock()
 	for {
@@ -202,27 +215,32 @@ func (l *Log) flush() {
 		if len(batch) == 0 {
 			return
 		}
-		err := l.write(batch)
-		if err != nil {
-			l.lost.Add(float64(len(batch)))
-			if !l.failing {
-				l.logger.Error("deliveries cannot be put on record", "error", err)
-			}
-			if l.file != nil {
-				_ = l.file.Close() // it is opened again
-				l.file = nil
-			}
-		} else {
-			for i := range batch {
-				l.noted[batch[i].Accepted].Inc()
-			}
-		}
-		l.failing = err != nil
+		l.keep(batch, 0)
 	}
 }
 
-func (l *Log) waiting() []Attempt {
-	var batch []Attempt
+// keep writes attempts, or counts them as lost. The lock of the disk is held.
+func (l *Log) keep(batch []telemetry.Attempt, frame uint64) {
+	err := l.write(batch, frame)
+	if err != nil {
+		l.lost.Add(float64(len(batch)))
+		if !l.failing {
+			l.logger.Error("deliveries cannot be put on record", "error", err)
+		}
+		if l.file != nil {
+			_ = l.file.Close() // it is opened again
+			l.file = nil
+		}
+	} else {
+		for i := range batch {
+			l.noted[batch[i].Accepted].Inc()
+		}
+	}
+	l.failing = err != nil
+}
+
+func (l *Log) waiting() []telemetry.Attempt {
+	var batch []telemetry.Attempt
 	for len(batch) < MaxQueue/4 {
 		select {
 		case a := <-l.queue:
@@ -234,14 +252,14 @@ func (l *Log) waiting() []Attempt {
 	return batch
 }
 
-func (l *Log) write(batch []Attempt) error {
+func (l *Log) write(batch []telemetry.Attempt, frame uint64) error {
 	var text []byte
 	for i := range batch {
-		line, err := json.Marshal(&batch[i])
+		one, err := json.Marshal(line{batch[i], frame})
 		if err != nil {
 			return fmt.Errorf("write the delivery of %s: %w", batch[i].ID, err)
 		}
-		text = append(append(text, line...), '\n')
+		text = append(append(text, one...), '\n')
 	}
 	if err := l.room(); err != nil {
 		return err
@@ -320,9 +338,9 @@ func (l *Log) files() ([]int, error) {
 
 // Of returns the attempts of a warning, the oldest first; at most MaxTold, the
 // newest.
-func (l *Log) Of(ctx context.Context, id string) ([]Attempt, error) {
+func (l *Log) Of(ctx context.Context, id string) ([]telemetry.Attempt, error) {
 	l.flush()
-	out := []Attempt{}
+	out := []telemetry.Attempt{}
 	mark, err := json.Marshal(id)
 	if err != nil {
 		return nil, fmt.Errorf("look for %q: %w", id, err)
@@ -331,17 +349,20 @@ func (l *Log) Of(ctx context.Context, id string) ([]Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.each(ctx, numbers, mark, func(a *Attempt) {
-		if a.ID == id {
-			out = append(out, *a)
+	err = l.each(ctx, numbers, mark, func(one *line) {
+		if one.ID == id {
+			out = append(out, one.Attempt)
 		}
 	})
-	slices.SortStableFunc(out, func(a, b Attempt) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.N, b.N)) })
+	slices.SortStableFunc(out, func(a, b telemetry.Attempt) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.N, b.N), cmp.Compare(a.Recipient, b.Recipient), cmp.Compare(a.Attempt, b.Attempt))
+	})
+	out = slices.Compact(out) // one that was shared twice, as its answer was lost
 	return out[max(0, len(out)-MaxTold):], err
 }
 
 // Since returns the attempts since a time that were accepted, the oldest first.
-func (l *Log) Since(ctx context.Context, since time.Time) ([]Attempt, error) {
+func (l *Log) Since(ctx context.Context, since time.Time) ([]telemetry.Attempt, error) {
 	l.flush()
 	numbers, err := l.files()
 	if err != nil {
@@ -351,18 +372,18 @@ func (l *Log) Since(ctx context.Context, since time.Time) ([]Attempt, error) {
 		at, err := os.Stat(l.name(n))
 		return err == nil && at.ModTime().Before(since)
 	})
-	var out []Attempt
-	err = l.each(ctx, numbers, []byte(`"accepted":true`), func(a *Attempt) {
-		if !a.At.Before(since) {
-			out = append(out, *a)
+	var out []telemetry.Attempt
+	err = l.each(ctx, numbers, []byte(`"accepted":true`), func(one *line) {
+		if !one.At.Before(since) {
+			out = append(out, one.Attempt)
 		}
 	})
-	slices.SortStableFunc(out, func(a, b Attempt) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(out, func(a, b telemetry.Attempt) int { return a.At.Compare(b.At) })
 	return out, err
 }
 
 // each calls f with the attempts of files whose line has mark in it.
-func (l *Log) each(ctx context.Context, numbers []int, mark []byte, f func(*Attempt)) error {
+func (l *Log) each(ctx context.Context, numbers []int, mark []byte, f func(*line)) error {
 	for _, n := range numbers {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -374,7 +395,7 @@ func (l *Log) each(ctx context.Context, numbers []int, mark []byte, f func(*Atte
 	return nil
 }
 
-func (l *Log) read(number int, mark []byte, f func(*Attempt)) (err error) {
+func (l *Log) read(number int, mark []byte, f func(*line)) (err error) {
 	file, err := os.Open(l.name(number))
 	if err != nil {
 		return err
@@ -383,9 +404,9 @@ func (l *Log) read(number int, mark []byte, f func(*Attempt)) (err error) {
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 64<<10)
 	for lines.Scan() {
-		var a Attempt
-		if bytes.Contains(lines.Bytes(), mark) && json.Unmarshal(lines.Bytes(), &a) == nil {
-			f(&a)
+		var one line
+		if bytes.Contains(lines.Bytes(), mark) && json.Unmarshal(lines.Bytes(), &one) == nil {
+			f(&one)
 		}
 	}
 	return lines.Err()
@@ -394,8 +415,13 @@ func (l *Log) read(number int, mark []byte, f func(*Attempt)) (err error) {
 // Close writes what waits and closes the file.
 func (l *Log) Close() error {
 	l.flush()
+	l.closing.Do(func() { l.turn <- struct{}{} }) // no Join is under way, and none begins
 	l.disk.Lock()
 	defer l.disk.Unlock()
+	if rest := append(l.held, l.waiting()...); len(rest) > 0 {
+		l.held = nil
+		l.keep(rest, 0) // others do not know of them
+	}
 	if l.file == nil {
 		return nil
 	}

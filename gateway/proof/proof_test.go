@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"haidang/gateway/telemetry"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -25,8 +27,8 @@ func open(t *testing.T, dir string) *Log {
 	return l
 }
 
-func attempt(id string, n int, accepted bool) Attempt {
-	return Attempt{ID: id, N: n, Recipient: "ioc", Via: "webhook", At: time.Unix(int64(1000+n), 0).UTC(), Accepted: accepted, Answer: "204 No Content"}
+func attempt(id string, n int, accepted bool) telemetry.Attempt {
+	return telemetry.Attempt{ID: id, N: n, Recipient: "ioc", Via: "webhook", At: time.Unix(int64(1000+n), 0).UTC(), Accepted: accepted, Answer: "204 No Content"}
 }
 
 func of(t *testing.T, l *Log, id string) string {
@@ -50,7 +52,7 @@ func TestNoted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { l.Run(ctx) })
-	for _, a := range []Attempt{attempt("w", 1, false), attempt("w", 1, false), attempt("w", 1, true), attempt("other", 1, true), attempt("w", 2, false)} {
+	for _, a := range []telemetry.Attempt{attempt("w", 1, false), attempt("w", 1, false), attempt("w", 1, true), attempt("other", 1, true), attempt("w", 2, false)} {
 		l.Note(a)
 	}
 	const want = "1.1 false, 1.2 false, 1.3 true, 2.1 false"
@@ -100,7 +102,7 @@ func TestBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := &Log{dir: dir, logger: slog.New(slog.DiscardHandler), queue: make(chan Attempt, 1), accepted: map[pair]int{}, tries: map[pair]try{},
+	l := &Log{dir: dir, turn: make(chan struct{}, 1), logger: slog.New(slog.DiscardHandler), queue: make(chan telemetry.Attempt, 1), accepted: map[pair]int{}, tries: map[pair]try{},
 		number: MaxFiles, lost: prometheus.NewCounter(prometheus.CounterOpts{}),
 		noted: map[bool]prometheus.Counter{true: prometheus.NewCounter(prometheus.CounterOpts{})}}
 	a := attempt("w", 1, true)
@@ -128,7 +130,7 @@ func TestBounds(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	l := open(t, t.TempDir())
 	for i := range maxKnown + 10 {
-		l.know(&Attempt{ID: fmt.Sprint(i), N: 1})
+		l.know(&telemetry.Attempt{ID: fmt.Sprint(i), N: 1})
 	}
 	if len(l.accepted) != maxKnown || len(l.order) != maxKnown || l.Accepted("0", "") != 0 {
 		t.Errorf("%d are known", len(l.accepted))
@@ -146,8 +148,8 @@ func TestSince(t *testing.T) {
 		}
 		for i := range 3 {
 			at := begin.Add(time.Duration(10*run-i) * time.Minute)
-			l.Note(Attempt{ID: fmt.Sprintf("w%d%d", run, i), N: 1, Recipient: "mail", At: at, Accepted: true})
-			l.Note(Attempt{ID: fmt.Sprintf("f%d%d", run, i), N: 1, Recipient: "mail", At: at})
+			l.Note(telemetry.Attempt{ID: fmt.Sprintf("w%d%d", run, i), N: 1, Recipient: "mail", At: at, Accepted: true})
+			l.Note(telemetry.Attempt{ID: fmt.Sprintf("f%d%d", run, i), N: 1, Recipient: "mail", At: at})
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)

@@ -40,7 +40,7 @@ func (s *Spool) wantedStreams(config Config) []jetstream.StreamConfig {
 	owners := base(streamOwners, "who has the log", ownerPrefix+">", epochPrefix+">")
 	mark := func(c *jetstream.StreamConfig) { c.Metadata[partitionsMark] = strconv.Itoa(config.Partitions) }
 	mark(&owners)
-	owners.MaxMsgsPerSubject, owners.MaxBytes, owners.AllowMsgTTL = 1, 1<<20, true
+	owners.MaxMsgsPerSubject, owners.MaxBytes, owners.AllowMsgTTL = 1, 8<<20, true
 	positions := base("KV_"+bucketKV, "positions of followers", "$KV."+bucketKV+".>")
 	positions.MaxMsgsPerSubject, positions.MaxBytes, positions.AllowRollup = 1, 16<<20, true
 	positions.Discard = jetstream.DiscardNew

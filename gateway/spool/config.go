@@ -25,6 +25,7 @@ const (
 	warningsMaxBytes = 1 << 30
 	warningsMaxAge   = 3 * 366 * 24 * time.Hour
 	lettersMaxBytes  = 64 << 20
+	attemptsMaxBytes = 256 << 20 // what recipients were told, of machines with roles
 	lettersMaxAge    = 90 * 24 * time.Hour
 )
 

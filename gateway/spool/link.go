@@ -23,11 +23,13 @@ const (
 	logWarnings = "warnings"
 	logLetters  = "dead_letters"
 	logSteps    = "steps" // of parts
+	logAttempts = "attempts"
 
 	streamReadings = "READINGS"
 	streamWarnings = "WARNINGS"
 	streamLetters  = "DEAD_LETTERS"
 	streamSteps    = "STEPS"
+	streamAttempts = "ATTEMPTS"
 	bucketKV       = "POSITIONS"
 	bucketObjects  = "CHECKPOINTS"
 )

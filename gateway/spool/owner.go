@@ -74,6 +74,8 @@ type Holder struct {
 	PID      int       `json:"pid"`
 	Since    time.Time `json:"since"`
 	Console  string    `json:"console,omitempty"` // of RoleIOC: Options.Console
+
+	Status json.RawMessage `json:"status,omitempty"` // Options.Status, of a moment ago
 }
 
 // String names the holder for people.
@@ -158,7 +160,11 @@ func (o *owner) rivals(ctx context.Context, js jetstream.JetStream) error {
 
 // take appends the lease behind the revision; 0: when there is none.
 func (o *owner) take(ctx context.Context, js jetstream.JetStream, revision uint64) error {
-	text, err := json.Marshal(o.self)
+	self := o.self
+	if ask := o.cluster.spool.options.Status; ask != nil {
+		self.Status = ask()
+	}
+	text, err := json.Marshal(self)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,10 @@ const (
 	RoleStore = "store"
 	// RoleIOC is the centre: the only writer of the warnings, follower of STEPS.
 	RoleIOC = "ioc"
+	// RolePost follows the warnings for a share of the recipients, and notes in
+	// ATTEMPTS what became of it. Recipients are shared out like readings: a share
+	// has the number of a partition.
+	RolePost = "post"
 )
 
 // MaxPartitions bounds Config.Partitions.
@@ -30,7 +34,7 @@ const MaxPartitions = 64
 // everything: a gateway that has the log for itself.
 type Part struct {
 	Role      string // "" or one of the roles
-	Partition int    // of RoleRules and RoleStore, from 0; else 0
+	Partition int    // of RoleRules, RoleStore and RolePost, from 0; else 0
 }
 
 // String returns the name of the part's lease, such as rules.3; gateway for
@@ -39,7 +43,7 @@ func (p Part) String() string {
 	switch p.Role {
 	case "":
 		return wholeLease
-	case RoleRules, RoleStore:
+	case RoleRules, RoleStore, RolePost:
 		return p.Role + "." + strconv.Itoa(p.Partition)
 	}
 	return p.Role
@@ -49,7 +53,12 @@ func (p Part) String() string {
 func (p Part) shared() bool { return p.Role == RoleIngest }
 
 // one reports whether the part is about one partition.
-func (p Part) one() bool { return p.Role == RoleRules || p.Role == RoleStore }
+func (p Part) one() bool {
+	return p.Role == RoleRules || p.Role == RoleStore || p.Role == RolePost
+}
+
+// tells reports whether the part has to do with what recipients were told.
+func (p Part) tells() bool { return p.Role == RoleIOC || p.Role == RolePost }
 
 // writesWarnings reports whether the part may append to the warnings.
 func (p Part) writesWarnings() bool { return p.Role == "" || p.Role == RoleIOC }
@@ -63,9 +72,9 @@ func (p Part) fits(config Config) error {
 			return fmt.Errorf("spool.partitions %d needs roles: a gateway without them follows one partition", partitions)
 		}
 		return nil
-	case RoleIngest, RoleRules, RoleStore, RoleIOC:
+	case RoleIngest, RoleRules, RoleStore, RoleIOC, RolePost:
 	default:
-		return fmt.Errorf("role %q is not one of ingest, rules, store, ioc", p.Role)
+		return fmt.Errorf("role %q is not one of ingest, rules, store, ioc, post", p.Role)
 	}
 	switch {
 	case config.URL == "":
@@ -78,7 +87,8 @@ func (p Part) fits(config Config) error {
 
 // PartitionOf returns the partition of a site's readings, from 0 to partitions-1:
 // FNV-1a (64 bits) of its name modulo the number of partitions. Readings of a
-// device without a site are treated as those of a site with the device's name.
+// device without a site are treated as those of a site with the device's name; a
+// recipient's share (RolePost) is that of its name.
 // It must never change: what a cluster has is distributed so.
 func PartitionOf(site string, partitions int) int {
 	if partitions <= 1 {
@@ -143,6 +153,9 @@ func (s *Spool) places(config Config) []place {
 	all = append(all, singlePlace(logWarnings, streamWarnings), singlePlace(logLetters, streamLetters))
 	if part != (Part{}) {
 		all = append(all, stepsPlace(Part{}))
+	}
+	if part.tells() {
+		all = append(all, singlePlace(logAttempts, streamAttempts))
 	}
 	return all
 }

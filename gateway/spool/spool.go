@@ -3,6 +3,7 @@ package spool
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,6 +51,9 @@ type Options struct {
 	// Console is the address at which the holder of RoleIOC serves its console, for
 	// the machines that forward to it: it is told in the lease.
 	Console string
+	// Status is asked at each renewal of the lease, and told in it (JSON, at most
+	// 64 KiB) to whoever looks at a Roster. nil: there is nothing to tell.
+	Status func() json.RawMessage
 	// Waiting makes Open wait until the log in a cluster can be used, however long
 	// that takes, and is told why it cannot, at each change of the reason. When it
 	// is nil, Open returns the reason: an ErrTaken when another has the part.
@@ -97,6 +101,7 @@ type Spool struct {
 	parts     []*Log[telemetry.Reading]  // of each partition; nil where the part has nothing to do with it
 	steps     *Log[telemetry.Transition] // nil where the part has nothing to do with them
 	warnings  *Log[telemetry.Transition]
+	attempts  *Log[telemetry.Attempt] // nil where the part has nothing to do with them
 	letters   *Log[telemetry.DeadLetter]
 	positions *positions
 	room      *room
@@ -211,6 +216,9 @@ func (s *Spool) openLogs(ctx context.Context) error {
 		s.steps = newLog(newCore(s, stepsPlace(part)), transitionCodec())
 		s.steps.readOnly = part.Role == RoleIOC
 	}
+	if part.tells() {
+		s.attempts = newLog(newCore(s, singlePlace(logAttempts, streamAttempts)), jsonCodec(func(*telemetry.Attempt) string { return "" }))
+	}
 	for _, c := range s.cores() {
 		if err := c.open(ctx); err != nil {
 			return err
@@ -230,19 +238,22 @@ func (s *Spool) cores() []*core {
 	if s.steps != nil {
 		all = append(all, s.steps.core)
 	}
+	if s.attempts != nil {
+		all = append(all, s.attempts.core)
+	}
 	return all
 }
 
 // Readings is the log of what sources delivered and of the gateway's own
-// control records; of RoleRules and RoleStore that of their partition, of the
-// other parts that of partition 0.
+// control records; of RoleRules, RoleStore and RolePost that of their partition, of
+// the other parts that of partition 0.
 func (s *Spool) Readings() *Log[telemetry.Reading] { return s.readings }
 
 // Partitions returns how many partitions the readings have.
 func (s *Spool) Partitions() int { return len(s.parts) }
 
 // ReadingsOf is the log of a partition's readings, from 0; nil when there is no
-// such partition, and for RoleRules and RoleStore when it is not theirs.
+// such partition, and for parts of one partition when it is not theirs.
 func (s *Spool) ReadingsOf(partition int) *Log[telemetry.Reading] {
 	if partition < 0 || partition >= len(s.parts) {
 		return nil
@@ -250,8 +261,8 @@ func (s *Spool) ReadingsOf(partition int) *Log[telemetry.Reading] {
 	return s.parts[partition]
 }
 
-// Partitioned appends to all partitions. It is nil for RoleRules and RoleStore of
-// a log of several partitions.
+// Partitioned appends to all partitions. It is nil for parts of one partition of a
+// log of several.
 func (s *Spool) Partitioned() *Partitioned {
 	if slices.Contains(s.parts, nil) {
 		return nil
@@ -269,6 +280,10 @@ func (s *Spool) Steps() *Log[telemetry.Transition] { return s.steps }
 // Warnings is the log of the transitions of warnings. Of the parts only RoleIOC
 // appends to it; all may follow it.
 func (s *Spool) Warnings() *Log[telemetry.Transition] { return s.warnings }
+
+// Attempts is the log of what recipients were told: RolePost appends to it, RoleIOC
+// follows it. It is nil for everybody else.
+func (s *Spool) Attempts() *Log[telemetry.Attempt] { return s.attempts }
 
 // DeadLetters is the log of what was set aside.
 func (s *Spool) DeadLetters() *Log[telemetry.DeadLetter] { return s.letters }
@@ -308,7 +323,7 @@ func (s *Spool) needed() []*core {
 		return s.cores()[:len(s.parts)]
 	case RoleRules:
 		return []*core{s.readings.core, s.steps.core}
-	case RoleStore:
+	case RoleStore, RolePost: // what recipients were told waits until it can be noted
 		return nil
 	case RoleIOC:
 		return []*core{s.warnings.core}

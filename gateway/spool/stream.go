@@ -106,6 +106,8 @@ func streamConfig(config Config, at place) jetstream.StreamConfig {
 		s.MaxBytes, s.MaxAge = warningsMaxBytes, warningsMaxAge
 	case logSteps: // an engine whose steps nobody takes waits: none may be missed
 		s.MaxBytes, s.MaxAge, s.Discard = warningsMaxBytes, warningsMaxAge, jetstream.DiscardNew
+	case logAttempts:
+		s.MaxBytes, s.MaxAge = attemptsMaxBytes, warningsMaxAge
 	case logLetters:
 		s.MaxBytes, s.MaxAge = lettersMaxBytes, lettersMaxAge
 	}
