@@ -110,8 +110,8 @@
 // readings may be in several streams then, READINGS_<p> with the subject
 // readings.<p>, each for the sites that PartitionOf puts there; the first part that
 // is opened sets how many, for good. One stream more, STEPS, with the subjects
-// steps.<p>, has what the engines give, until the centre has it. What differs from
-// the above:
+// steps.<p>, has what the engines give, until the centre has it, and another, ATTEMPTS, what
+// recipients were told. What differs from the above:
 //
 //   - Many append to the readings at the same time. Log.Last is where the stream
 //     ends, at most some seconds old, and not what this process has written.

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -114,6 +115,11 @@ func TestRoster(t *testing.T) {
 	if len(held) != 3 || held["rules.1"].Gateway != "kim-long-box" || held["ioc"].Console != "https://kim-long:8080" {
 		t.Errorf("the holders are %v", held)
 	}
+	post := open(t, t.TempDir(), as(config, Part{RolePost, 1}, func(o *Options) { o.Status = func() json.RawMessage { return json.RawMessage(`["ioc"]`) } }))
+	if held := holders(); string(held["post.1"].Status) != `["ioc"]` {
+		t.Errorf("the holders are %v, want one with its status", held)
+	}
+	shut(t, post)
 	shut(t, ioc)
 	shut(t, ingest)
 	if held := holders(); len(held) != 1 {
@@ -147,7 +153,7 @@ func TestPartsForeignStream(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, "narrow", 1, `accounts: {narrow: {jetstream: enabled, users: [{user: log0, password: secret, permissions: {
-		publish: ["$JS.API.>", "$KV.POSITIONS.>", "$O.CHECKPOINTS.>", "readings.*", "warnings.*", "dead_letters.*", "steps.*", "owners.>", "epochs.>"],
+		publish: ["$JS.API.>", "$KV.POSITIONS.>", "$O.CHECKPOINTS.>", "readings.*", "warnings.*", "dead_letters.*", "steps.*", "attempts.*", "owners.>", "epochs.>"],
 		subscribe: ["_INBOX.>"]}}]}}`)
 	config := c.inParts(0, 2)
 	for _, part := range owned {
@@ -178,7 +184,7 @@ func TestPartsShareFolder(t *testing.T) {
 	t.Parallel()
 	ours, other := startCluster(t, "shared", 1), startCluster(t, "sharedother", 1)
 	dir := t.TempDir()
-	parts := []Part{{RoleRules, 0}, {RoleRules, 1}, {RoleStore, 0}, {RoleStore, 1}, {Role: RoleIOC}, {Role: RoleIngest}}
+	parts := []Part{{RoleRules, 0}, {RoleRules, 1}, {RoleStore, 0}, {RoleStore, 1}, {Role: RoleIOC}, {RolePost, 0}, {RolePost, 1}, {Role: RoleIngest}}
 	var group sync.WaitGroup
 	for _, part := range parts {
 		group.Go(func() {
@@ -196,8 +202,8 @@ func TestPartsShareFolder(t *testing.T) {
 	}
 	group.Wait()
 	known, err := readIdentity(dir)
-	if err != nil || len(known.Made) != 8 {
-		t.Errorf("the folder remembers %v, %v; want 8 streams", known.Made, err)
+	if err != nil || len(known.Made) != 9 {
+		t.Errorf("the folder remembers %v, %v; want 9 streams", known.Made, err)
 	}
 	for _, part := range parts {
 		_, err := Open(t.Context(), Options{Dir: dir, Config: other.inParts(0, 2), Part: part, Logger: slog.New(slog.DiscardHandler)})

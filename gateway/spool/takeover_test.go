@@ -37,8 +37,11 @@ func numbersOfWarnings(t *testing.T, s *Spool) (numbers []int) {
 
 // followed is the log that a part follows, without the type of its records.
 func followed(s *Spool) *core {
-	if s.options.Part.Role == RoleIOC {
+	switch s.options.Part.Role {
+	case RoleIOC:
 		return s.steps.core
+	case RolePost:
+		return s.warnings.core
 	}
 	return s.readings.core
 }
@@ -56,6 +59,16 @@ func fillFollowed(t *testing.T, config Config, part Part) {
 		shut(t, s)
 		return
 	}
+	if part.Role == RolePost {
+		s := open(t, t.TempDir(), as(config, Part{Role: RoleIOC}))
+		for n := range 10 {
+			if err := s.Warnings().Append(soon(t), warned(n+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shut(t, s)
+		return
+	}
 	s := open(t, t.TempDir(), as(config, Part{Role: RoleIngest}))
 	for n := range 10 {
 		if err := s.ReadingsOf(part.Partition).Append(soon(t), []telemetry.Reading{river("a", float64(n))}); err != nil {
@@ -66,13 +79,16 @@ func fillFollowed(t *testing.T, config Config, part Part) {
 }
 
 // work does with a part what only its owner may: a position, a checkpoint, and of
-// the centre a warning.
+// the centre a warning. Who tells recipients notes that.
 func work(ctx context.Context, s *Spool, n int) error {
 	c := followed(s)
 	s.positions.move(followerKey{c.name, "one"}, uint64(n), 0)
 	err := errors.Join(s.positions.store(ctx), s.SaveCheckpoint(ctx, "state", []byte(strconv.Itoa(n))))
 	if s.options.Part.Role == RoleIOC {
 		err = errors.Join(err, s.Warnings().Append(ctx, warned(n)))
+	}
+	if s.options.Part.Role == RolePost {
+		err = errors.Join(err, s.Attempts().Append(ctx, []telemetry.Attempt{{ID: "w", N: n}}))
 	}
 	return err
 }
@@ -97,9 +113,15 @@ func worked(t *testing.T, s *Spool, n int) {
 			t.Errorf("the warnings are %v, want %d at the end", numbers, n)
 		}
 	}
+	if s.options.Part.Role == RolePost {
+		last := telemetry.Attempt{}
+		if err := s.Attempts().Replay(soon(t), func(a telemetry.Attempt) { last = a }); err != nil || last.N != n {
+			t.Errorf("the newest attempt is %+v, %v, want that of transition %d", last, err, n)
+		}
+	}
 }
 
-var owned = []Part{{RoleRules, 1}, {RoleStore, 1}, {Role: RoleIOC}}
+var owned = []Part{{RoleRules, 1}, {RoleStore, 1}, {Role: RoleIOC}, {RolePost, 1}}
 
 // TestPartTakeover: when a part's owner is cut off, another takes over within 15 s
 // and goes on from what it has stored; the first writes nothing more and its
