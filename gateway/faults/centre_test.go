@@ -49,9 +49,12 @@ func newCentreAt(t testing.TB, ip string) *centre {
 	return c
 }
 
+// recipientName is what the configurations call the centre that is told.
+const recipientName = "ioc"
+
 // config is the section ioc.
 func (c *centre) config() string {
-	return fmt.Sprintf("[{name: ioc, webhook: {url: %q, timeout: 2s}}]", c.url)
+	return fmt.Sprintf("[{name: %s, webhook: {url: %q, timeout: 2s}}]", recipientName, c.url)
 }
 
 // behave changes how it answers.

@@ -3,6 +3,8 @@ package faults
 import (
 	"testing"
 	"time"
+
+	"haidang/gateway/spool"
 )
 
 // bound is how long a part may take to go on elsewhere: a lease lasts ten seconds.
@@ -26,6 +28,9 @@ func TestClusterFaults(t *testing.T) {
 		f.harm("c2 rules machine killed", bound, func() func() { return f.killed(f.holder("rules")) })
 		f.harm("c3 store machine killed", bound, func() func() { return f.killed(f.holder("store")) })
 		f.harm("c4 centre killed", bound, func() func() { return f.killed(f.holder("ioc")) })
+		f.harm("c4 who tells the recipient killed", bound, func() func() {
+			return f.killed(f.holder(spool.Part{Role: spool.RolePost, Partition: spool.PartitionOf(recipientName, f.spool.Partitions)}.String()))
+		})
 		f.harm("c5 ingest machine killed", bound, func() func() { return f.killed(f.holder("ingest")) })
 	}
 	lasting := time.Minute
