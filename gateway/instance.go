@@ -362,6 +362,7 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 				return nil
 			}
 		}
+		group.Go(func() error { return g.intake.Run(ctx) })
 		group.Go(func() error { return g.broker.Run(ctx) })
 		for _, src := range g.sources {
 			group.Go(func() error { return g.supervisor.keep(ctx, src) })
