@@ -29,6 +29,7 @@ type Sender struct {
 
 	mu      sync.Mutex
 	waiting map[int]time.Time // when what is not delivered yet happened, by its place in the batch
+	refused int               // warnings that are tried again because the recipient refuses them by themselves
 }
 
 // Name is the name of the sender's follower: ioc.<recipient>.<class>.
@@ -104,37 +105,80 @@ func (s *Sender) thin(mine []int, transitions []telemetry.Transition) []int {
 // acceptEach delivers transitions one by one, those of several devices at the
 // same time.
 func (s *Sender) acceptEach(ctx context.Context, mine []int, transitions []telemetry.Transition) []telemetry.RejectedRecord {
+	r := round{Sender: s, transitions: transitions}
 	queues := map[string][]int{}
 	for _, i := range mine {
 		queues[transitions[i].Device] = append(queues[transitions[i].Device], i)
 	}
-	var (
-		workers sync.WaitGroup
-		mu      sync.Mutex
-		refused []telemetry.RejectedRecord
-	)
 	for _, queue := range queues {
-		workers.Go(func() {
-			for _, i := range queue {
-				w := transitions[i].Warning
-				err := s.send(ctx, w.Key(), func(ctx context.Context) error { return s.attempt(ctx, w) })
-				if ctx.Err() != nil {
-					return
-				}
-				s.done(i)
-				if err != nil {
-					mu.Lock()
-					refused = append(refused, telemetry.RejectedRecord{Index: i, Reason: "refused", Detail: err.Error()})
-					mu.Unlock()
-				}
-			}
-		})
+		r.workers.Go(func() { r.deliver(ctx, queue) })
 	}
-	workers.Wait()
+	ahead, stop := context.WithCancel(ctx)
+	var lookout sync.WaitGroup
+	if len(mine) > 0 {
+		lookout.Go(func() { s.lookAhead(ahead) })
+	}
+	r.workers.Wait()
+	stop()
+	lookout.Wait()
 	if s.to.storm != nil {
 		s.to.storm.note(len(mine), time.Now())
 	}
-	return refused
+	return r.rejected
+}
+
+// A round is the delivery of a batch.
+type round struct {
+	*Sender
+	transitions []telemetry.Transition
+	workers     sync.WaitGroup
+
+	mu       sync.Mutex
+	rejected []telemetry.RejectedRecord
+}
+
+// deliver delivers the transitions of one device in their order. One that the
+// recipient refuses by itself steps aside: it is tried on, and only what follows of the
+// same warning waits for it.
+func (r *round) deliver(ctx context.Context, queue []int) {
+	for len(queue) > 0 && ctx.Err() == nil {
+		i := queue[0]
+		queue = queue[1:]
+		aside, settled := make(chan struct{}), make(chan struct{})
+		r.workers.Go(func() { defer close(settled); r.deliverOne(ctx, i, aside) })
+		select {
+		case <-settled:
+			continue
+		case <-aside:
+		}
+		id := r.transitions[i].ID
+		var same, others []int
+		for _, next := range queue {
+			if r.transitions[next].ID == id {
+				same = append(same, next)
+			} else {
+				others = append(others, next)
+			}
+		}
+		r.workers.Go(func() { <-settled; r.deliver(ctx, same) })
+		queue = others
+	}
+}
+
+// deliverOne delivers one transition, or tells that it is refused. aside is closed
+// when the recipient first refuses it by itself.
+func (r *round) deliverOne(ctx context.Context, i int, aside chan<- struct{}) {
+	w := r.transitions[i].Warning
+	err := r.send(ctx, w.Key(), aside, func(ctx context.Context) error { return r.attempt(ctx, w) })
+	if ctx.Err() != nil {
+		return
+	}
+	r.done(i)
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.rejected = append(r.rejected, telemetry.RejectedRecord{Index: i, Reason: "refused", Detail: err.Error()})
+	}
 }
 
 // acceptTogether delivers transitions as digests. It returns some time after
@@ -154,7 +198,7 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 		places[w.Key()] = i
 	}
 	for _, d := range storm.digests(warnings, time.Now()) {
-		err := s.send(ctx, d.Key, func(ctx context.Context) error {
+		err := s.send(ctx, d.Key, make(chan struct{}), func(ctx context.Context) error {
 			return s.attemptDigest(ctx, &d, func(w *telemetry.Warning) { s.done(places[w.Key()]) })
 		})
 		if ctx.Err() != nil {
@@ -265,8 +309,9 @@ func presses(t *telemetry.Transition) bool {
 }
 
 // send tries until what has this key is delivered or passed by. It returns an
-// error when the context ended, or when the recipient refuses it for good.
-func (s *Sender) send(ctx context.Context, key string, attempt func(context.Context) error) error {
+// error when the context ended, or when the recipient refuses it for good. aside is
+// closed when the recipient refuses it by itself for the first time.
+func (s *Sender) send(ctx context.Context, key string, aside chan<- struct{}, attempt func(context.Context) error) error {
 	if s.to.meter != nil {
 		if err := s.to.meter.wait(ctx, s.class == Grave); err != nil {
 			return err
@@ -307,6 +352,11 @@ func (s *Sender) send(ctx context.Context, key string, attempt func(context.Cont
 		// for all alike: an own pause would let the others pass by when it is well again.
 		wait := failure.After
 		if failure.OneWarning {
+			if aside != nil {
+				close(aside)
+				aside = nil
+				defer s.stepAside()()
+			}
 			wait = max(wait, pause(s.to.options.FirstPause, s.to.options.MaxPause, attempts))
 		}
 		if err := sleep(ctx, wait); err != nil {
@@ -422,6 +472,26 @@ func (s *Sender) awaitNothing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.waiting)
+}
+
+// stepAside counts a warning that is refused by itself, until what it returns is
+// called.
+func (s *Sender) stepAside() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.refused--
+	}
+}
+
+// holdsUp reports whether something refused by itself keeps the next batch waiting.
+func (s *Sender) holdsUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused > 0
 }
 
 // backlog returns how many transitions it was offered that are not delivered.
