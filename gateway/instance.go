@@ -478,7 +478,7 @@ func (g *instance) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, merged, err := g.withEdits(disk)
+	files, merged, err := g.withEdits(&cfg, disk)
 	if err != nil {
 		return err
 	}
