@@ -80,6 +80,25 @@ func startCountingStore(t *testing.T) *countingStore {
 	return s
 }
 
+// hasAll waits until every reading that a publisher got acknowledged was written, and
+// returns how many they are.
+func (s *countingStore) hasAll(t *testing.T, l *publisher) int {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	eventually(t, "all acknowledged readings are in the store", 20*time.Second, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for n := range l.acked {
+			if s.came[fmt.Sprint(l.device, "/", n)] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	return len(l.acked)
+}
+
 // TestTwoGatewaysOneCluster runs two gateways on a cluster of three servers: the
 // second stands by, says so, and goes on when the first is killed under load; a
 // server is ended as well. What was acknowledged is in the store, and the
@@ -152,19 +171,9 @@ func TestTwoGatewaysOneCluster(t *testing.T) {
 			t.Errorf("transition %d of the warning was not told, but %+v", n+1, w)
 		}
 	}
-	missing := func() (n int) {
-		store.mu.Lock()
-		defer store.mu.Unlock()
-		for k := range l.acked {
-			if store.came[fmt.Sprint("load/", k)] == 0 {
-				n++
-			}
-		}
-		return n
-	}
-	eventually(t, "all acknowledged readings are in the store", 20*time.Second, func() bool { return missing() == 0 })
+	acknowledged := store.hasAll(t, l)
 	if code := second.stop(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, second.output)
 	}
-	t.Logf("%d readings acknowledged, none missing; the second went on after %s", len(l.acked), took.Round(10*time.Millisecond))
+	t.Logf("%d readings acknowledged, none missing; the second went on after %s", acknowledged, took.Round(10*time.Millisecond))
 }

@@ -60,9 +60,17 @@ type letterEntry struct {
 	device, reason string
 }
 
+// What became of a letter. Of one that is being retried nobody knows whether it came
+// through.
+const (
+	retried  = "retried"
+	dropped  = "dropped"
+	retrying = "retrying"
+)
+
 // A settlement is what became of a letter.
 type settlement struct {
-	Did string    `json:"did"` // retried, dropped; retrying: nobody knows whether it came through
+	Did string    `json:"did"` // retried, dropped or retrying
 	By  string    `json:"by"`
 	At  time.Time `json:"at"`
 }
@@ -80,6 +88,7 @@ type letterState struct {
 type deviceErrors struct {
 	reasons map[string]*[24]hourCount
 	last    lastError
+	of      string // id of the letter that is last
 }
 
 type hourCount struct {
@@ -152,7 +161,8 @@ func (l *letterbox) enter(seq uint64, n int, letter *telemetry.DeadLetter) {
 		l.entries = append(l.entries[:0:0], l.entries[len(l.entries)-maxLetters:]...)
 	}
 	l.entries = append(l.entries, letterEntry{seq, n, letter.Device, letter.Reason})
-	if letter.Device == "" {
+	id := letterID(seq, n)
+	if letter.Device == "" || l.isDone(id) {
 		return
 	}
 	d := l.devices[letter.Device]
@@ -163,7 +173,7 @@ func (l *letterbox) enter(seq uint64, n int, letter *telemetry.DeadLetter) {
 		d = &deviceErrors{reasons: map[string]*[24]hourCount{}}
 		l.devices[letter.Device] = d
 	}
-	d.last = lastError{letter.At, letter.Reason, letter.Detail, letter.Place}
+	d.last, d.of = lastErrorOf(letter), id
 	hours := d.reasons[letter.Reason]
 	if hours == nil {
 		if len(d.reasons) >= maxReasons {
@@ -178,6 +188,61 @@ func (l *letterbox) enter(seq uint64, n int, letter *telemetry.DeadLetter) {
 	} else if hour > h.hour {
 		*h = hourCount{hour, 1}
 	}
+}
+
+func lastErrorOf(letter *telemetry.DeadLetter) lastError {
+	return lastError{letter.At, letter.Reason, letter.Detail, letter.Place}
+}
+
+// isDone reports whether a letter was dropped or taken in: it is no problem of its
+// device any more. The lock is held.
+func (l *letterbox) isDone(id string) bool {
+	s, ok := l.settled[id]
+	return ok && s.Did != retrying
+}
+
+// done takes a letter that is settled out of what is counted of its device.
+func (l *letterbox) done(ctx context.Context, id string, letter *telemetry.DeadLetter) {
+	before := l.uncount(id, letter)
+	if before == "" {
+		return
+	}
+	_, _, newest, err := l.read(ctx, before)
+	if err != nil {
+		return // it is gone by its age meanwhile: the one that is settled stays named
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := l.devices[letter.Device]; d != nil && d.of == id {
+		d.last, d.of = lastErrorOf(&newest), before
+	}
+}
+
+// uncount returns the newest letter of the device that is not settled where the one
+// that is now was its newest; "" for none.
+func (l *letterbox) uncount(id string, letter *telemetry.DeadLetter) (before string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.devices[letter.Device]
+	if d == nil {
+		return ""
+	}
+	if hours := d.reasons[letter.Reason]; hours != nil {
+		hour := letter.At.Unix() / 3600
+		if h := &hours[uint64(hour)%24]; h.hour == hour && h.count > 0 {
+			h.count--
+		}
+	}
+	if d.of != id {
+		return ""
+	}
+	for i := len(l.entries) - 1; i >= 0; i-- {
+		e := l.entries[i]
+		if other := letterID(e.seq, e.n); e.device == letter.Device && !l.isDone(other) {
+			return other
+		}
+	}
+	return ""
 }
 
 // forgetDevices makes room, once an hour at most, by forgetting devices of which
@@ -250,7 +315,7 @@ func (l *letterbox) list(ctx context.Context, q console.LetterQuery) (any, error
 		if q.Device != "" && e.device != q.Device || q.Reason != "" && e.reason != q.Reason {
 			continue
 		}
-		if _, done := l.settled[letterID(e.seq, e.n)]; !done || q.All || l.settled[letterID(e.seq, e.n)].Did == "retrying" {
+		if _, done := l.settled[letterID(e.seq, e.n)]; !done || q.All || l.settled[letterID(e.seq, e.n)].Did == retrying {
 			wanted = append(wanted, e)
 		}
 	}
@@ -337,16 +402,17 @@ func (l *letterbox) act(ctx context.Context, act console.LetterAct) (any, error)
 	}
 	if done, ok := l.settlementOf(act.ID); ok {
 		switch {
-		case done.Did != "retrying":
+		case done.Did != retrying:
 			return nil, fmt.Errorf("%s was %s by %s at %s: %w", act.ID, done.Did, done.By, done.At.In(vietnam).Format("15:04 02/01/2006"), console.ErrSettled)
 		case act.Do == "retry" && !act.Again:
 			return nil, fmt.Errorf("%s was being retried by %s at %s and may have come through: look, then retry with --again or drop it: %w", act.ID, done.By, done.At.In(vietnam).Format("15:04 02/01/2006"), console.ErrSettled)
 		}
 	}
 	if act.Do == "drop" {
-		if err := l.settle(act.ID, &settlement{"dropped", act.By, act.At}); err != nil {
+		if err := l.settle(act.ID, &settlement{dropped, act.By, act.At}); err != nil {
 			return nil, err
 		}
+		l.done(ctx, act.ID, &letter)
 		return l.state(seq, n, letter), nil
 	}
 	back, err := l.wayBack(&letter)
@@ -356,18 +422,19 @@ func (l *letterbox) act(ctx context.Context, act console.LetterAct) (any, error)
 	if err := l.retry(ctx, act, back); err != nil {
 		return nil, err
 	}
+	l.done(ctx, act.ID, &letter)
 	return l.state(seq, n, letter), nil
 }
 
 func (l *letterbox) retry(ctx context.Context, act console.LetterAct, back func(context.Context) (unsure bool, err error)) error {
-	if err := l.settle(act.ID, &settlement{"retrying", act.By, act.At}); err != nil {
+	if err := l.settle(act.ID, &settlement{retrying, act.By, act.At}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryPatience)
 	defer cancel()
 	unsure, err := back(ctx)
 	if err == nil {
-		return l.settle(act.ID, &settlement{"retried", act.By, act.At})
+		return l.settle(act.ID, &settlement{retried, act.By, act.At})
 	}
 	if unsure {
 		return fmt.Errorf("%w: nobody knows yet whether it came through: %w", console.ErrUnavailable, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -95,7 +96,25 @@ func TestDeadLetters(t *testing.T) {
 		before = g.metric("haidang_readings_accepted_total")
 	}
 
+	// What was taken in or dropped is no problem of the device any more, also after a
+	// start; what is left is.
+	problems := func(want map[string]int, last string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("errors %v", want), 5*time.Second, func() bool { return maps.Equal(g.deviceState("ao-tom").Errors, want) })
+		if d := g.deviceState("ao-tom"); last != "" && (d.LastError == nil || !strings.Contains(d.LastError.Detail, last)) {
+			t.Errorf("the newest is %+v, want of %s", d.LastError, last)
+		}
+	}
+	problems(map[string]int{"bad_json": 2}, "")
+	g.must("deadletter", "drop", binary)
+	problems(map[string]int{"bad_json": 1}, g.letters("?device=ao-tom")[0].Detail)
+	g.kill()
+	g.start()
+	problems(map[string]int{"bad_json": 1}, g.letters("?device=ao-tom")[0].Detail)
 	g.must("deadletter", "drop", "--device", "ao-tom")
+	if status, body := g.try("/api/v1/devices/ao-tom"); status != http.StatusNotFound { // it was not heard since the start, and nothing of it is left
+		t.Errorf("after all is dropped: %d %s", status, body)
+	}
 	g.must("deadletter", "drop", long)
 	if n := len(g.letters("")); n != 0 {
 		t.Errorf("%d letters after all were dropped", n)

@@ -52,6 +52,7 @@ func (m *machine) takeIn(ctx context.Context, s *spool.Spool, reg console.Regist
 	defer stopBefore()
 	context.AfterFunc(behindCtx, stopBefore)
 	before, beforeCtx := errgroup.WithContext(beforeCtx)
+	before.Go(func() error { return g.intake.Run(beforeCtx) })
 	before.Go(func() error { return g.broker.Run(beforeCtx) })
 	for _, src := range g.sources {
 		before.Go(func() error { return g.supervisor.keep(beforeCtx, src) })

@@ -362,6 +362,7 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 				return nil
 			}
 		}
+		group.Go(func() error { return g.intake.Run(ctx) })
 		group.Go(func() error { return g.broker.Run(ctx) })
 		for _, src := range g.sources {
 			group.Go(func() error { return g.supervisor.keep(ctx, src) })
@@ -477,7 +478,7 @@ func (g *instance) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, merged, err := g.withEdits(disk)
+	files, merged, err := g.withEdits(&cfg, disk)
 	if err != nil {
 		return err
 	}

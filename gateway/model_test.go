@@ -215,7 +215,7 @@ func (p *province) judge(device, rule string, severity telemetry.Severity, ids m
 		l.holds, l.waits = false, l.latch && l.acked == "" && !out
 		delete(p.current, key)
 	case severity != l.severity:
-		if severity > l.severity && (p.out(p.current[key]) || !l.shelved.After(p.now)) {
+		if severity > l.severity {
 			l.acked = ""
 		}
 		l.severity = severity

@@ -84,7 +84,7 @@ func (l *lease) end() {
 // make opens a recipient; nothing runs yet.
 func (p *post) make(c ioc.Config) *posted {
 	g := p.g
-	outside := ioc.Outside{Version: version, Gateway: g.cfg.Gateway, Bulletins: g.out.bulletins, Dial: dialModem, Switch: g.switchSiren}
+	outside := ioc.Outside{Version: version, Gateway: g.cfg.Gateway, Bulletins: g.out.bulletins, Dial: dialModem, Switch: g.switchSiren, Past: g.pastFor(c.Name)}
 	l := &lease{Registerer: g.reg}
 	if p.far != nil {
 		l.Registerer = prometheus.NewRegistry() // whoever tells it has its metrics

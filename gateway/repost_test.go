@@ -119,6 +119,38 @@ func TestUnknownRecipient(t *testing.T) {
 	}
 }
 
+// TestUnknownRecipientOfThePage: so is one in a rule that is written on the page; and a
+// reload does not take a recipient away that such a rule names.
+func TestUnknownRecipientOfThePage(t *testing.T) {
+	t.Parallel()
+	centre := newRecipient(t)
+	g := prepare(t, "devices: devices.yaml\nrules: [rules/*.yaml]\nioc:\n"+entryOf("centre", centre.url)+entryOf("police", centre.url))
+	g.write("devices.yaml", stationDevices)
+	g.write("rules/flood.yaml", bookRules)
+	g.start()
+	text := func(to string) string {
+		return strings.Replace(bookRules, "    when: level_m > 3\n", "    when: level_m > 3\n    to: ["+to+"]\n", 1)
+	}
+	unknown := `"line":6,"column":18,"end_line":6,"end_column":24`
+	g.wants("POST", "check", "", edit{"file": "rules/flood.yaml", "text": text("centre, polise")}, 200, `there is no recipient \"polise\"`, unknown)
+	g.wants("PUT", floodFile, `"0"`, edit{"text": text("centre, polise"), "by": "Lan", "why": "x"}, 422, `there is no recipient \"polise\"`, "expected one of centre, police", unknown)
+	g.wants("PUT", floodFile, `"0"`, edit{"text": text("centre, police"), "by": "Lan", "why": "x"}, 200)
+
+	config := read(t, g.dir, "gateway.yaml")
+	g.write("gateway.yaml", strings.Replace(config, entryOf("police", centre.url), "", 1))
+	g.wants("POST", "reload", "", edit{}, 422, `there is no recipient`, "police")
+	if out, problems, code := g.verb("rules", "check"); code == exitWell || !strings.Contains(problems+out, `there is no recipient "police"`) {
+		t.Errorf("check: %d %s%s", code, out, problems)
+	}
+	g.kill() // a restart has no recipients of before: the rule holds, and it is told
+	g.start()
+	g.wants("GET", floodFile, "", nil, 200, `"origin":"page"`)
+	if said := g.output.String(); !strings.Contains(said, `there is no recipient \"police\"`) {
+		t.Errorf("the log does not tell:\n%s", said)
+	}
+	g.wants("GET", "words", "", nil, 200, `"recipients":["centre"]`)
+}
+
 // TestTry: a test message comes, is marked, and is on record.
 func TestTry(t *testing.T) {
 	t.Parallel()

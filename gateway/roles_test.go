@@ -214,24 +214,13 @@ func TestClusterRolesTakeOver(t *testing.T) {
 	if len(told) != 4 {
 		t.Errorf("%d transitions were told, want raised and cleared twice: %+v", len(told), told)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	eventually(t, "all acknowledged readings are in the store", 20*time.Second, func() bool {
-		store.mu.Lock()
-		defer store.mu.Unlock()
-		for k := range l.acked {
-			if store.came[fmt.Sprint("load/", k)] == 0 {
-				return false
-			}
-		}
-		return true
-	})
+	acknowledged := store.hasAll(t, l)
 	for _, g := range []*gatewayProcess{gate, works[1], spare} {
 		if code := g.stop(); code != 0 {
 			t.Errorf("exit code %d\n%s", code, g.output)
 		}
 	}
-	t.Logf("%d readings acknowledged, none missing; rules and store went on after %s, the centre after %s", len(l.acked), took.Round(10*time.Millisecond), tookCentre.Round(10*time.Millisecond))
+	t.Logf("%d readings acknowledged, none missing; rules and store went on after %s, the centre after %s", acknowledged, took.Round(10*time.Millisecond), tookCentre.Round(10*time.Millisecond))
 }
 
 // TestRolesConsole: a machine that only hands on shows the page of the centre, and
@@ -405,24 +394,13 @@ func TestClusterRolesShare(t *testing.T) {
 	publishing.Wait()
 	first.publish(c, "telemetry/kim-long/river", `{"level_m":0.4}`)
 	eventually(t, "its end is told", 20*time.Second, func() bool { return len(centre.got()) == 2 && centre.got()[1].State == telemetry.Cleared })
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	eventually(t, "all acknowledged readings are in the store", 20*time.Second, func() bool {
-		store.mu.Lock()
-		defer store.mu.Unlock()
-		for k := range l.acked {
-			if store.came[fmt.Sprint("load/", k)] == 0 {
-				return false
-			}
-		}
-		return true
-	})
+	acknowledged := store.hasAll(t, l)
 	for _, g := range []*gatewayProcess{second, first} {
 		if code := g.stop(); code != 0 {
 			t.Errorf("exit code %d\n%s", code, g.output)
 		}
 	}
-	t.Logf("%d readings acknowledged, none missing", len(l.acked))
+	t.Logf("%d readings acknowledged, none missing", acknowledged)
 }
 
 // TestRolesBesideAWhole: a gateway without roles and a machine with roles exclude each

@@ -244,7 +244,12 @@ func tellEdits(out io.Writer, cfg Configuration, w *world) (int, error) {
 		return 0, err
 	}
 	head := book.Head()
-	_, merged, err := w.withBook(book, head)
+	edited, merged, err := w.withBook(book, head)
+	if err == nil && edited != w {
+		if faults := cfg.outOfReach(edited); len(faults) > 0 {
+			err = faults
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("the rules that were changed on the page do not fit this configuration: %w", err)
 	}

@@ -244,8 +244,9 @@ func zoneNames(text json.RawMessage) []string {
 }
 
 func (g *instance) ruleWords() any {
-	w := g.edits.state.Load().world
-	out := ruleWords{Kinds: w.document.Kinds, Functions: rules.Functions(), Facts: []factWord{}, Zones: []string{}, Limits: []string{}, Recipients: g.cfg.recipientNames(), Rules: []string{}}
+	state := g.edits.state.Load()
+	w := state.world
+	out := ruleWords{Kinds: w.document.Kinds, Functions: rules.Functions(), Facts: []factWord{}, Zones: []string{}, Limits: []string{}, Recipients: state.cfg.recipientNames(), Rules: []string{}}
 	facts := map[string]*factWord{}
 	for _, name := range []string{"id", "name", "site", "owner", "lat", "lon", "interval_s"} {
 		facts[name] = &factWord{Name: name}

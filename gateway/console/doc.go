@@ -91,7 +91,9 @@
 // account's name where there are accounts, whatever the body says.
 //
 // Everything that goes wrong is answered with application/problem+json (RFC
-// 9457): type, title, status, detail, and field where one is at fault. Unknown
+// 9457): type, title, status, detail, and field where one is at fault. detail is in
+// English; with Accept-Language: vi and no other language, as the page asks, what an
+// operator can meet is told in Vietnamese. Unknown
 // paths are 404, wrong methods 405 with Allow, unknown query parameters 400,
 // bodies over 64 KiB (those with a rule file: 600 KiB) 413.
 //

@@ -85,14 +85,14 @@ func (c *Console) guarded(host string, next http.Handler) http.Handler {
 		}
 		if account.Name == "" {
 			if !ours(r.Host, host) && (c.accounts == nil || right != "") {
-				problemf(http.StatusMisdirectedRequest, "", "Host %q is not this gateway; expected localhost, 127.0.0.1 or [::1]", r.Host).write(w)
+				problemf(http.StatusMisdirectedRequest, "", "Host %q is not this gateway; expected localhost, 127.0.0.1 or [::1]", r.Host).in(r).write(w)
 				return
 			}
 			next.ServeHTTP(w, r)
 			return
 		}
 		if right != "" && !account.May(right, "") {
-			problemf(http.StatusForbidden, "", "account %q (%s) has no right to %s here", account.Name, account.Role, right).write(w)
+			problemf(http.StatusForbidden, "", "account %q (%s) has no right to %s here", account.Name, account.Role, right).in(r).write(w)
 			return
 		}
 		// What lasts, such as the stream of events, ends with the account.
@@ -119,7 +119,7 @@ func denied(w http.ResponseWriter, r *http.Request, err error) {
 	if denial.After > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(denial.After.Seconds())+1))
 	}
-	problemf(status, "", "%s", denial.Detail).write(w)
+	problemf(status, "", "%s", denial.Detail).in(r).write(w)
 }
 
 // actor is the name of who acts: that of the account when there is one, whatever

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+
+	"haidang/gateway/console/page"
 )
 
 // A problem is an error as RFC 9457 writes it.
@@ -25,6 +28,18 @@ func problemf(status int, field, format string, args ...any) *problem {
 
 // Error returns the detail.
 func (p *problem) Error() string { return p.Detail }
+
+// in returns the problem as it is told to who asks: a page of ours asks for its own
+// language alone, programs get English.
+func (p *problem) in(r *http.Request) *problem {
+	lang := r.Header.Get("Accept-Language")
+	if !slices.Contains(page.Languages(), lang) {
+		return p
+	}
+	told := *p
+	told.Detail = page.Said(lang, p.Detail)
+	return &told
+}
 
 func (p *problem) write(w http.ResponseWriter) {
 	body, err := json.Marshal(p)

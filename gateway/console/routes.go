@@ -95,8 +95,8 @@ func (c *Console) mux(reg Registry) *http.ServeMux {
 // handler is what stands before the routes for those who come over a network.
 func (c *Console) handler(host string, mux http.Handler) http.Handler {
 	origins := http.NewCrossOriginProtection()
-	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		problemf(http.StatusForbidden, "", "changes are not taken from pages of another origin").write(w)
+	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problemf(http.StatusForbidden, "", "changes are not taken from pages of another origin").in(r).write(w)
 	}))
 	return secured(c.desktop.tiles.policy(), origins.Handler(c.guarded(host, mux)))
 }
@@ -121,7 +121,7 @@ func (c *Console) serve(routes []route, requests *prometheus.CounterVec) http.Ha
 			c.log.Error("a request cannot be answered", "path", path, "error", err)
 			p = problemf(http.StatusInternalServerError, "", "the gateway could not answer; its log says why")
 		}
-		p.write(counted)
+		p.in(r).write(counted)
 	})
 }
 

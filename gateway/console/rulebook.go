@@ -444,9 +444,9 @@ func (c *Console) backtest(w http.ResponseWriter, r *http.Request) error {
 	case err == nil:
 		tell(map[string]any{"report": report})
 	case errors.Is(err, context.DeadlineExceeded):
-		tell(map[string]any{"error": fmt.Sprintf("it took longer than %s: choose a shorter time or one device", telemetry.Duration(backtestTime))})
+		tell(map[string]any{"error": problemf(0, "", "it took longer than %s: choose a shorter time or one device", telemetry.Duration(backtestTime)).in(r).Detail})
 	default:
-		tell(map[string]any{"error": err.Error()})
+		tell(map[string]any{"error": problemf(0, "", "%v", err).in(r).Detail})
 	}
 	return nil
 }

@@ -51,10 +51,18 @@
 //
 // Rules act on suspect values and hold their state on bad ones: set fail above
 // anything that a real flood can do between two readings.
+//
+// # Links
+//
+// Whether a device is linked is told once, when that changes. What the log refuses of
+// it, because it is full, Run tells again until the log takes it or something newer
+// is told of the same device: else the device would stay down for the rules although
+// it sends, or up although it has gone.
 package intake
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,6 +124,7 @@ type Intake struct {
 	tracks   *tracks
 	total    atomic.Uint64
 	contacts contacts
+	links    *links
 
 	mu      sync.Mutex
 	stamps  map[series]stamp
@@ -131,7 +140,7 @@ type stamp struct{ last, high int64 }
 // New makes an Intake.
 func New(o Options) *Intake {
 	in := &Intake{
-		opts: o, metrics: newMetrics(o.Registerer), tracks: newTracks(),
+		opts: o, metrics: newMetrics(o.Registerer), tracks: newTracks(), links: newLinks(o.Registerer),
 		stamps: map[series]stamp{}, unknown: map[string]int{}, heard: map[string]*Heard{},
 	}
 	in.known.Store(newWorld(o.Known, nil))
@@ -155,28 +164,21 @@ func (in *Intake) Total() uint64 { return in.total.Load() }
 
 // Accept implements telemetry.Intake.
 func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(error)) {
-	receipt, set := in.opts.Clock.Wall()
-	known, periods := in.known.Load(), *in.periods.Load()
-	good := readings[:0]
-	var letters []telemetry.DeadLetter
-	var failures []failure
-	for i := range readings {
-		r := &readings[i]
-		if reason, detail := in.check(&known.Known, r); reason != "" {
-			letters = append(letters, in.letter(source, receipt, r, reason, detail))
-			continue
-		}
-		site, letter, ok := in.place(known, source, r, receipt)
-		if !ok {
-			letters = append(letters, letter...)
-			continue
-		}
-		r.Site, r.Source = site, source
-		in.stamp(r, receipt, set)
-		failures = in.judge(known, r, periods[r.Device], failures)
-		good = append(good, *r)
+	if slices.ContainsFunc(readings, ownLink) {
+		defer in.links.begin()()
+		done = in.links.telling(source, readings, done)
 	}
-	in.note(source, good, failures, receipt)
+	in.take(source, readings, done)
+}
+
+func (in *Intake) take(source string, readings []telemetry.Reading, done func(error)) {
+	a := in.arriving(source)
+	periods := *in.periods.Load()
+	var failures []failure
+	good, letters := a.sift(readings, func(r *telemetry.Reading) {
+		failures = in.judge(a.known, r, periods[r.Device], failures)
+	})
+	in.note(source, good, failures, a.receipt)
 	switch {
 	case len(letters)+len(good) == 0 && len(readings) > 0:
 		if done != nil {
@@ -202,31 +204,52 @@ func (in *Intake) Accept(source string, readings []telemetry.Reading, done func(
 // was, and nothing is calibrated: that was done where the readings were received.
 // Dead letters are no part of the frame.
 func (in *Intake) Forward(source string, readings []telemetry.Reading, record telemetry.Reading, done func(error)) {
-	receipt, set := in.opts.Clock.Wall()
-	known := in.known.Load()
-	good := readings[:0]
-	var letters []telemetry.DeadLetter
-	for i := range readings {
-		r := &readings[i]
-		if reason, detail := in.check(&known.Known, r); reason != "" {
-			letters = append(letters, in.letter(source, receipt, r, reason, detail))
-			continue
-		}
-		site, letter, ok := in.place(known, source, r, receipt)
-		if !ok {
-			letters = append(letters, letter...)
-			continue
-		}
-		r.Site, r.Source = site, source
-		in.stamp(r, receipt, set)
-		good = append(good, *r)
-	}
-	in.note(source, good, nil, receipt)
+	a := in.arriving(source)
+	good, letters := a.sift(readings, func(*telemetry.Reading) {})
+	in.note(source, good, nil, a.receipt)
 	if len(letters) > 0 {
 		done = both(done)
 		in.opts.Letters.AppendAsync(letters, done)
 	}
 	in.opts.Readings.AppendAsync(append(good, record), done)
+}
+
+// An arrival is what holds for all readings that come in together.
+type arrival struct {
+	*Intake
+	source  string
+	receipt time.Time
+	set     bool // the clock was set once
+	known   *world
+}
+
+func (in *Intake) arriving(source string) arrival {
+	receipt, set := in.opts.Clock.Wall()
+	return arrival{Intake: in, source: source, receipt: receipt, set: set, known: in.known.Load()}
+}
+
+// sift checks, places and stamps readings, and calls judge with each that is for the
+// log. Those are good, in the memory of readings; letters tell what is set aside of
+// the others.
+func (a *arrival) sift(readings []telemetry.Reading, judge func(*telemetry.Reading)) (good []telemetry.Reading, letters []telemetry.DeadLetter) {
+	good = readings[:0]
+	for i := range readings {
+		r := &readings[i]
+		if reason, detail := a.check(&a.known.Known, r); reason != "" {
+			letters = append(letters, a.letter(a.source, a.receipt, r, reason, detail))
+			continue
+		}
+		site, letter, ok := a.place(a.known, a.source, r, a.receipt)
+		if !ok {
+			letters = append(letters, letter...)
+			continue
+		}
+		r.Site, r.Source = site, a.source
+		a.stamp(r, a.receipt, a.set)
+		judge(r)
+		good = append(good, *r)
+	}
+	return good, letters
 }
 
 // place returns the site of a reading's device; not ok when it is not admitted, and

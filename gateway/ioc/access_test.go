@@ -16,6 +16,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,5 +121,76 @@ func TestMutualTLSAndToken(t *testing.T) {
 		if f := failureOf(t, err); f.Reason != reasonTLS {
 			t.Errorf("%s: %v (%s), want tls", name, err, f.Reason)
 		}
+	}
+}
+
+// A renewed file of authorities is in force without a restart; one that cannot be used
+// leaves what was before, and is told with the first failure.
+func TestAuthoritiesRenewed(t *testing.T) {
+	first, second := newAuthority(t), newAuthority(t)
+	var present atomic.Pointer[tls.Certificate]
+	use := func(a *authority) { cert := a.sign("server"); present.Store(&cert) }
+	use(first)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return &tls.Config{Certificates: []tls.Certificate{*present.Load()}}, nil
+	}}
+	server.StartTLS()
+	defer server.Close()
+
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	hook := NewWebhook(WebhookConfig{URL: server.URL, Access: Access{CA: ca}}, "1")
+	n := 0
+	deliver := func() error {
+		hook.trust.looked = time.Time{} // two seconds have gone by
+		server.CloseClientConnections() // so that there is a handshake
+		n++
+		return hook.Deliver(t.Context(), warning("a", n, telemetry.Severe))
+	}
+	put := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(ca, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(time.Duration(n) * time.Minute) // two writes may fall into one tick of the file system's clock
+		if err := os.Chtimes(ca, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of := func(a *authority) []byte {
+		text, err := os.ReadFile(a.path("ca.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if f := failureOf(t, deliver()); f.Reason != reasonTLS {
+		t.Errorf("without the file: %v (%s)", f, f.Reason)
+	}
+	put(of(first))
+	if err := deliver(); err != nil {
+		t.Errorf("the file is there now: %v", err)
+	}
+	use(second)
+	if f := failureOf(t, deliver()); f.Reason != reasonTLS {
+		t.Errorf("a server of an unknown authority: %v (%s)", f, f.Reason)
+	}
+	put([]byte("half of a certif"))
+	if f := failureOf(t, deliver()); !strings.Contains(f.Detail, "the authorities of before hold") || !strings.Contains(f.Detail, "no certificate in PEM") {
+		t.Errorf("a file that cannot be used is not told: %v", f)
+	}
+	use(first)
+	if err := deliver(); err != nil {
+		t.Errorf("with a file that cannot be used, what was before does not hold: %v", err)
+	}
+	use(second)
+	put(of(second))
+	if err := deliver(); err != nil {
+		t.Errorf("the file is renewed: %v", err)
+	}
+	use(first)
+	if f := failureOf(t, deliver()); f.Reason != reasonTLS {
+		t.Errorf("the authority of before is trusted still: %v (%s)", f, f.Reason)
 	}
 }

@@ -72,7 +72,7 @@ func (c *Config) ways() []way {
 		out = append(out, way{"mqtt", w.Validate, func(o Outside) Deliverer { return NewRemote(*w, "haidang-"+o.Gateway+"-"+c.Name) }})
 	}
 	if w := c.Siren; w != nil {
-		out = append(out, way{"siren", w.Validate, func(o Outside) Deliverer { return NewSiren(*w, o.Switch) }})
+		out = append(out, way{"siren", w.Validate, func(o Outside) Deliverer { return NewSiren(*w, o.Switch, o.Past) }})
 	}
 	return out
 }
@@ -84,13 +84,14 @@ type Outside struct {
 	Gateway   string // the gateway's name
 	Dial      Dialer // of modems
 	Switch    Switch // of sirens
+	Past      Past   // of warnings, for this recipient
 }
 
 // Open makes the recipient of a valid configuration.
 func Open(c Config, outside Outside, o Options) *Recipient {
 	w := c.ways()[0]
 	r := NewRecipient(c.Name, w.open(outside), o)
-	r.via = w.name
+	r.via, r.past = w.name, outside.Past
 	if c.Rate != nil {
 		r.meter = newMeter(*c.Rate)
 	}

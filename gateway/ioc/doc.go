@@ -15,7 +15,9 @@
 // one with each transition and tells what is newer.
 //
 //   - Within a class the transitions of one device are delivered in the order
-//     of the log; several devices are served at the same time.
+//     of the log; several devices are served at the same time. A warning that the
+//     recipient alone refuses holds back no others: those of its device go on, and
+//     what came behind its batch and lasts is tried, out of its turn, every minute.
 //   - The classes of a recipient share what was delivered. A transition that is
 //     older than one already delivered of the same warning is skipped and
 //     counted as superseded; one that was delivered already is a duplicate.

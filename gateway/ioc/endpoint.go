@@ -30,8 +30,8 @@ const (
 // Access is how a recipient over HTTP or SMTP knows us, and we it.
 type Access struct {
 	Token string `yaml:"token"` // sent as Authorization: Bearer; HTTP only
-	// CA is a PEM file of the authorities that may vouch for the recipient;
-	// default: those of the system.
+	// CA is a PEM file of the authorities that may vouch for the recipient, read
+	// again when it changes; default: those of the system.
 	CA string `yaml:"ca"`
 	// Cert and Key are PEM files of a client certificate (mTLS). They are read
 	// again at each connection.
@@ -105,8 +105,7 @@ type endpoint struct {
 	token     string
 	agent     string
 	timeout   time.Duration
-	client    *http.Client
-	broken    error // why nothing can be posted at all
+	trust     *trust
 }
 
 func newEndpoint(address string, access Access, timeout time.Duration, version string) *endpoint {
@@ -126,13 +125,7 @@ func newEndpoint(address string, access Access, timeout time.Duration, version s
 		TLSHandshakeTimeout:    timeout,
 		MaxResponseHeaderBytes: maxAnswerBytes,
 	}
-	transport.TLSClientConfig, e.broken = access.tls("")
-	e.client = &http.Client{
-		Transport: transport,
-		// A 301 or 302 would turn the POST into a GET without a body, and any
-		// redirect would take a signed warning to a place nobody configured.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	e.trust = newTrust(access, transport)
 	return e
 }
 
@@ -140,8 +133,9 @@ func newEndpoint(address string, access Access, timeout time.Duration, version s
 // with a 2xx status. The error is a *Failure, or the context's own when that
 // ended.
 func (e *endpoint) post(ctx context.Context, header http.Header, body []byte) error {
-	if e.broken != nil {
-		return &Failure{Reason: reasonTLS, Detail: fmt.Sprintf("post to %s: %v", e.host, e.broken)}
+	client, distrust := e.trust.now()
+	if client == nil {
+		return &Failure{Reason: reasonTLS, Detail: fmt.Sprintf("post to %s: %v", e.host, distrust)}
 	}
 	attempt, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
@@ -154,12 +148,16 @@ func (e *endpoint) post(ctx context.Context, header http.Header, body []byte) er
 	if e.token != "" {
 		req.Header.Set("Authorization", "Bearer "+e.token)
 	}
-	resp, err := e.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return transportFailure(e.host, e.timeout, attempt.Err() != nil, err)
+		f := transportFailure(e.host, e.timeout, attempt.Err() != nil, err)
+		if distrust != nil && f.Reason == reasonTLS {
+			f.Detail += "; " + distrust.Error()
+		}
+		return f
 	}
 	defer resp.Body.Close()
 	// The status decides. A body that trickles must not hold the next warning.

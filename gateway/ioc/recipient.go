@@ -84,6 +84,8 @@ type Recipient struct {
 	meter    *meter // nil: messages are not bounded
 	folded   prometheus.Counter
 
+	past Past // nil: nothing is known of before the start
+
 	log    *slog.Logger
 	ledger *ledger
 	gate   gate
@@ -96,10 +98,11 @@ type Recipient struct {
 
 	mu       sync.Mutex
 	senders  []*Sender
-	trying   int       // things that are being sent, or wait to be tried again
-	gaveUp   time.Time // when one was given up for which nothing spoke but that it was alone
-	accepted time.Time // the last time that it accepted anything
-	fault    string    // of the last attempt that failed
+	trying   int                        // things that are being sent, or wait to be tried again
+	lasting  func() []telemetry.Warning // nil: Keep does not run
+	gaveUp   time.Time                  // when one was given up for which nothing spoke but that it was alone
+	accepted time.Time                  // the last time that it accepted anything
+	fault    string                     // of the last attempt that failed
 	faultAt  time.Time
 	logged   time.Time // the last line about its failing
 	failing  time.Time // since when it fails; zero: it does not
@@ -213,13 +216,15 @@ func (r *Recipient) Keep(ctx context.Context, lasting func() []telemetry.Warning
 	if closer, ok := r.to.(interface{ Close() }); ok {
 		defer closer.Close()
 	}
+	mine := func() []telemetry.Warning {
+		return slices.DeleteFunc(lasting(), func(w telemetry.Warning) bool { return !r.addressed(&w) })
+	}
+	r.keeps(mine)
+	defer r.keeps(nil)
 	keeper, ok := r.to.(Keeper)
 	if !ok {
 		<-ctx.Done()
 		return nil
-	}
-	mine := func() []telemetry.Warning {
-		return slices.DeleteFunc(lasting(), func(w telemetry.Warning) bool { return !r.addressed(&w) })
 	}
 	for pause := min(keeper.Every(), firstKeep); sleep(ctx, pause) == nil; pause = keeper.Every() {
 		if r.gate.wait(ctx) != nil {

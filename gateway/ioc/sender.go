@@ -29,6 +29,7 @@ type Sender struct {
 
 	mu      sync.Mutex
 	waiting map[int]time.Time // when what is not delivered yet happened, by its place in the batch
+	refused int               // warnings that are tried again because the recipient refuses them by themselves
 }
 
 // Name is the name of the sender's follower: ioc.<recipient>.<class>.
@@ -101,42 +102,6 @@ func (s *Sender) thin(mine []int, transitions []telemetry.Transition) []int {
 	})
 }
 
-// acceptEach delivers transitions one by one, those of several devices at the
-// same time.
-func (s *Sender) acceptEach(ctx context.Context, mine []int, transitions []telemetry.Transition) []telemetry.RejectedRecord {
-	queues := map[string][]int{}
-	for _, i := range mine {
-		queues[transitions[i].Device] = append(queues[transitions[i].Device], i)
-	}
-	var (
-		workers sync.WaitGroup
-		mu      sync.Mutex
-		refused []telemetry.RejectedRecord
-	)
-	for _, queue := range queues {
-		workers.Go(func() {
-			for _, i := range queue {
-				w := transitions[i].Warning
-				err := s.send(ctx, w.Key(), func(ctx context.Context) error { return s.attempt(ctx, w) })
-				if ctx.Err() != nil {
-					return
-				}
-				s.done(i)
-				if err != nil {
-					mu.Lock()
-					refused = append(refused, telemetry.RejectedRecord{Index: i, Reason: "refused", Detail: err.Error()})
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	workers.Wait()
-	if s.to.storm != nil {
-		s.to.storm.note(len(mine), time.Now())
-	}
-	return refused
-}
-
 // acceptTogether delivers transitions as digests. It returns some time after
 // they are delivered, so that what happens meanwhile is one batch.
 func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []telemetry.Transition) (refused []telemetry.RejectedRecord) {
@@ -154,7 +119,7 @@ func (s *Sender) acceptTogether(ctx context.Context, mine []int, transitions []t
 		places[w.Key()] = i
 	}
 	for _, d := range storm.digests(warnings, time.Now()) {
-		err := s.send(ctx, d.Key, func(ctx context.Context) error {
+		err := s.send(ctx, d.Key, make(chan struct{}), func(ctx context.Context) error {
 			return s.attemptDigest(ctx, &d, func(w *telemetry.Warning) { s.done(places[w.Key()]) })
 		})
 		if ctx.Err() != nil {
@@ -265,8 +230,9 @@ func presses(t *telemetry.Transition) bool {
 }
 
 // send tries until what has this key is delivered or passed by. It returns an
-// error when the context ended, or when the recipient refuses it for good.
-func (s *Sender) send(ctx context.Context, key string, attempt func(context.Context) error) error {
+// error when the context ended, or when the recipient refuses it for good. aside is
+// closed when the recipient refuses it by itself for the first time.
+func (s *Sender) send(ctx context.Context, key string, aside chan<- struct{}, attempt func(context.Context) error) error {
 	if s.to.meter != nil {
 		if err := s.to.meter.wait(ctx, s.class == Grave); err != nil {
 			return err
@@ -307,6 +273,11 @@ func (s *Sender) send(ctx context.Context, key string, attempt func(context.Cont
 		// for all alike: an own pause would let the others pass by when it is well again.
 		wait := failure.After
 		if failure.OneWarning {
+			if aside != nil {
+				close(aside)
+				aside = nil
+				defer s.stepAside()()
+			}
 			wait = max(wait, pause(s.to.options.FirstPause, s.to.options.MaxPause, attempts))
 		}
 		if err := sleep(ctx, wait); err != nil {
@@ -422,6 +393,26 @@ func (s *Sender) awaitNothing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.waiting)
+}
+
+// stepAside counts a warning that is refused by itself, until what it returns is
+// called.
+func (s *Sender) stepAside() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.refused--
+	}
+}
+
+// holdsUp reports whether something refused by itself keeps the next batch waiting.
+func (s *Sender) holdsUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused > 0
 }
 
 // backlog returns how many transitions it was offered that are not delivered.

@@ -26,7 +26,9 @@ const (
 // SirenConfig is a siren, a lamp or a barrier on a coil or a register of Modbus.
 // It is on while a warning that goes to it is active and as grave as At, and off
 // as soon as all of those are over, acknowledged, shelved or less grave; and
-// after Longest in any case, until the next one is raised or rises.
+// after Longest in any case, until the next one is raised or rises. Longest counts
+// from when it sounds: a warning that was raised while nothing could be switched
+// sounds when that is possible again.
 //
 // Who switches it on may lose power before he switches it off: choose a relay
 // with a timer of its own, and let On be its time where it takes one.
@@ -83,10 +85,16 @@ func (c *SirenConfig) number(on bool) float64 {
 // A Switch writes a number to a setting of a Modbus unit.
 type Switch func(ctx context.Context, line, unit, setting string, number float64) error
 
+// A Past says what has become of a warning: news is the transition with which it
+// became active or rose last, at the log time of that, and told the newest transition
+// that the recipient has accepted, also before this start. What is not known is 0.
+type Past func(id string) (news int, at time.Time, told int)
+
 // A Siren switches a siren. It is safe for concurrent use.
 type Siren struct {
 	cfg   SirenConfig
 	write Switch
+	past  Past // nil: nothing is known
 
 	mu      sync.Mutex
 	held    map[string]hold // warnings for which it sounds, or has sounded for too long
@@ -97,20 +105,21 @@ type Siren struct {
 
 // A hold is one warning's claim on the siren.
 type hold struct {
-	n        int
-	severity telemetry.Severity
-	since    time.Time
+	n       int       // the newest transition
+	news    int       // with which it became active or rose
+	begun   time.Time // when it was first heard of that; zero: it is not yet
+	offered bool      // the warning came to be delivered, not only among those that last
 }
 
 // NewSiren makes a siren of a valid configuration.
-func NewSiren(c SirenConfig, write Switch) *Siren {
+func NewSiren(c SirenConfig, write Switch, past Past) *Siren {
 	if c.At == telemetry.NoSeverity {
 		c.At = telemetry.Extreme
 	}
 	if c.Longest == 0 {
 		c.Longest = telemetry.Duration(DefaultLongest)
 	}
-	return &Siren{cfg: c, write: write, held: map[string]hold{}}
+	return &Siren{cfg: c, write: write, past: past, held: map[string]hold{}}
 }
 
 func (s *Siren) claims(w *telemetry.Warning) bool {
@@ -129,25 +138,44 @@ func (s *Siren) Picks(w telemetry.Warning) bool {
 func (s *Siren) Deliver(ctx context.Context, w telemetry.Warning) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.take(&w)
+	s.take(&w, true)
 	return s.settle(ctx)
 }
 
-// take notes what a warning, as it stands, claims.
-func (s *Siren) take(w *telemetry.Warning) {
-	before, held := s.held[w.ID]
-	if held && w.N < before.n {
-		return
-	}
-	if !s.claims(w) {
+// take notes what a warning, as it stands, claims. One that is delivered and of which
+// the siren has not told yet sounds for the whole time, however long ago it was raised:
+// the relay was away, or the gateway. Of any other it counts from when it was raised, so
+// that after a restart it sounds for as long as it would have, and a comment is no news.
+func (s *Siren) take(w *telemetry.Warning, delivered bool) {
+	h, held := s.held[w.ID]
+	if (!held || w.N >= h.n) && !s.claims(w) {
 		delete(s.held, w.ID)
 		return
 	}
-	since := w.At
-	if held && w.Severity <= before.severity {
-		since = before.since
+	news, at, told := s.history(w)
+	if !held || news > h.news {
+		h = hold{news: news, begun: at}
 	}
-	s.held[w.ID] = hold{n: w.N, severity: w.Severity, since: since}
+	h.n = max(h.n, w.N)
+	if delivered && !h.offered {
+		h.offered = true
+		if told < news {
+			h.begun = time.Time{}
+		}
+	}
+	s.held[w.ID] = h
+}
+
+// history is the past of a warning; of one that is not known the transition itself is
+// the news.
+func (s *Siren) history(w *telemetry.Warning) (news int, at time.Time, told int) {
+	if s.past != nil {
+		news, at, told = s.past(w.ID)
+	}
+	if news == 0 {
+		return w.N, w.At, told
+	}
+	return news, at, told
 }
 
 // settle switches the siren where it is not as it should be.
@@ -155,9 +183,10 @@ func (s *Siren) settle(ctx context.Context) error {
 	now := time.Now()
 	want := false
 	for _, h := range s.held {
-		want = want || now.Sub(h.since) < s.cfg.Longest.Std()
+		want = want || h.begun.IsZero() || now.Sub(h.begun) < s.cfg.Longest.Std()
 	}
 	if s.known && s.on == want && (!want || now.Sub(s.written) < sirenAgain) {
+		s.begin(now)
 		return nil
 	}
 	attempt, cancel := context.WithTimeout(ctx, sirenSwitch)
@@ -174,7 +203,18 @@ func (s *Siren) settle(ctx context.Context) error {
 		return f
 	}
 	s.on, s.known, s.written = want, true, now
+	s.begin(now)
 	return nil
+}
+
+// begin notes that the siren sounds for whatever it has not sounded for yet.
+func (s *Siren) begin(now time.Time) {
+	for id, h := range s.held {
+		if s.on && h.begun.IsZero() {
+			h.begun = now
+			s.held[id] = h
+		}
+	}
 }
 
 // Close switches the siren off: nobody would do it later. It sounds again when the
@@ -220,7 +260,7 @@ func (s *Siren) Keep(ctx context.Context, lasting func() []telemetry.Warning) er
 	last := map[string]bool{}
 	for _, w := range lasting() {
 		last[w.ID] = true
-		s.take(&w)
+		s.take(&w, false)
 	}
 	for id := range s.held {
 		if !last[id] {

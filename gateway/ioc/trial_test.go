@@ -125,7 +125,7 @@ func TestWebhookDigest(t *testing.T) {
 func TestSirenTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		relay := &relay{}
-		siren := NewSiren(SirenConfig{Line: "l", Unit: "5", Setting: "s"}, relay.write)
+		siren := NewSiren(SirenConfig{Line: "l", Unit: "5", Setting: "s"}, relay.write, nil)
 		r := NewRecipient("siren", siren, Options{Logger: slog.New(slog.DiscardHandler)})
 		began := time.Now()
 		if _, err := r.Try(t.Context(), "box", "lan"); err != nil {

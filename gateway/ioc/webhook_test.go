@@ -243,7 +243,7 @@ func TestConnectionIsKept(t *testing.T) {
 			defer server.Close()
 			hook := NewWebhook(WebhookConfig{URL: server.URL}, "1")
 			if version == 2 {
-				hook.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+				hook.trust.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 			}
 			for n := range 20 {
 				if err := hook.Deliver(t.Context(), warning("a", n+1, telemetry.Minor)); err != nil {
@@ -268,7 +268,7 @@ func inMemory(t *testing.T, hook *Webhook, handler http.Handler) {
 	})}
 	served := make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(listener) }()
-	transport := hook.client.Transport.(*http.Transport)
+	transport := hook.trust.client.Transport.(*http.Transport)
 	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		select {

@@ -23,7 +23,6 @@ type core struct {
 	spool   *Spool
 	metrics logMetrics
 
-	buffers  sync.Pool           // *[]byte of frames that are done
 	capacity *semaphore.Weighted // MaxQueueBytes
 	queued   atomic.Int64        // bytes taken of it
 
@@ -450,9 +449,6 @@ func (c *core) complete() {
 			if t.done != nil {
 				t.done(err)
 			}
-		}
-		if lines := s.frame.lines; cap(lines) > 0 {
-			c.buffers.Put(&lines) // JetStream's client has copied it
 		}
 	}
 }

@@ -76,7 +76,8 @@ func (t *Transition) conflict(saw int) *Conflict {
 // acknowledged while its severity does not rise, a shelved one stays shelved,
 // and one that was handed over or marked stays so until it is raised again after
 // it was cleared. A rise in severity is news and makes an acknowledged warning
-// active again. A warning that latches and that nobody has acknowledged is not
+// active again; one that is shelved meanwhile stays shelved, and is active when
+// shelving ends. A warning that latches and that nobody has acknowledged is not
 // cleared but returned, until somebody does. What is raised while its device or
 // rule is out of service stands as that, and nobody is told.
 func (b *Board) Step(step Transition) (Transition, bool) {
@@ -119,7 +120,10 @@ func (t *Transition) follow(before *Transition) {
 	rises := t.Severity > before.Severity
 	switch {
 	case before.State == Shelved && before.Expires != nil && t.At.Before(*before.Expires):
-		t.State, t.Expires, t.AckedBy = Shelved, before.Expires, before.AckedBy
+		t.State, t.Expires = Shelved, before.Expires
+		if !rises { // else it comes back from the shelf as one that nobody has taken
+			t.AckedBy = before.AckedBy
+		}
 	case before.State != Active && !rises && before.AckedBy != "": // also when shelving is over
 		t.State, t.AckedBy = Acknowledged, before.AckedBy
 	}

@@ -172,21 +172,33 @@ func TestBoard(t *testing.T) {
 	if err := act(Act{N: 5, Do: Shelve, By: "lan", Until: &until}); err != nil {
 		t.Fatal(err)
 	}
-	engine(step(4, Active, Extreme))
-	expect(7, Shelved, Extreme, "minh")
-	if err := act(Act{N: 7, Do: Unshelve, By: "lan"}); err != nil {
+	engine(step(4, Active, Minor)) // it falls: still acknowledged when shelving ends
+	expect(7, Shelved, Minor, "minh")
+	engine(step(5, Active, Extreme)) // it rises: nobody has acknowledged that
+	expect(8, Shelved, Extreme, "")
+	if err := act(Act{N: 8, Do: Unshelve, By: "lan"}); err != nil {
 		t.Fatal(err)
 	}
-	expect(8, Acknowledged, Extreme, "minh")
-	engine(step(5, Cleared, Extreme))
-	expect(9, Cleared, Extreme, "minh")
+	expect(9, Active, Extreme, "")
+	if err := act(Act{N: 9, Do: Ack, By: "minh"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := act(Act{N: 10, Do: Shelve, By: "lan", Until: &until}); err != nil {
+		t.Fatal(err)
+	}
+	if err := act(Act{N: 11, Do: Unshelve, By: "lan"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(12, Acknowledged, Extreme, "minh")
+	engine(step(6, Cleared, Extreme))
+	expect(13, Cleared, Extreme, "minh")
 	if len(b.Warnings(false)) != 0 || len(b.Warnings(true)) != 1 {
 		t.Fatal("a cleared warning is listed as open, or not at all")
 	}
-	if err := act(Act{N: 9, Do: Ack, By: "lan"}); err == nil {
+	if err := act(Act{N: 13, Do: Ack, By: "lan"}); err == nil {
 		t.Fatal("a cleared warning was acknowledged")
 	}
-	if err := act(Act{N: 9, Do: Comment, By: "lan", Text: "đã xử lý"}); err != nil {
+	if err := act(Act{N: 13, Do: Comment, By: "lan", Text: "đã xử lý"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Act(Act{ID: "none", N: 1, Do: Ack, By: "lan"}); !errors.Is(err, ErrUnknown) {

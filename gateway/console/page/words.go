@@ -31,6 +31,7 @@ func functions(lang string, assets *assetSet) template.FuncMap {
 		"test":     func(name string) string { return pick(testText(name)) },
 		"settled":  func(did string) string { return pick(settledText(did)) },
 		"device":   func(s string) string { return pick(deviceText(s)) },
+		"said":     func(text string) string { return Said(lang, text) },
 		"local":    Local, "iso": iso,
 		"number":  func(v float64) string { return Number(lang, v) },
 		"span":    func(d time.Duration) string { return span(lang, d) },

@@ -164,7 +164,8 @@ const console_ = (() => {
   }
   document.addEventListener("DOMContentLoaded", watch);
 
-  const quietly = { Accept: "application/json", "Haidang-Page": "quiet" };
+  // Errors are told in the language of the page.
+  const quietly = { Accept: "application/json", "Accept-Language": root.lang, "Haidang-Page": "quiet" };
   async function refused(answer) {
     const said = await answer.json().catch(() => ({}));
     if (answer.status === 401) {
@@ -182,7 +183,7 @@ const console_ = (() => {
   }
 
   async function send(method, url, body, { headers, signal } = {}) {
-    const answer = await fetch(url, { method, headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body), signal });
+    const answer = await fetch(url, { method, headers: { "Accept-Language": root.lang, "Content-Type": "application/json", ...headers }, body: JSON.stringify(body), signal });
     if (!answer.ok) throw await refused(answer);
     return answer.json().catch(() => ({}));
   }

@@ -17,7 +17,7 @@ const ruleTrial_ = (() => {
     [/unknown key "(\S+)"; did you mean "(\S+)"\?/, 'không có khóa "$1": có phải "$2"?'], [/unknown key "(\S+)"; known are/, 'không có khóa "$1"; có các khóa'], [/(\S+) is not a function of rules: did you mean (\S+)\?/, "$1 không phải là hàm: có phải $2?"],
     [/unexpected token EOF/, "biểu thức chưa viết hết"], [/^unexpected token/, "không mong đợi"], [/a rule needs when or levels/, "quy tắc cần when hoặc levels"], [/^not YAML: /, "không phải YAML: "],
     [/kind "(\S*)" is not in the catalogue(: did you mean (\S+)\?)?/, 'không có loại số liệu "$1"$2'], [/no device has the fact (\S+)/, "không thiết bị nào có thông số $1"], [/rule "(\S+)" is there twice/, 'quy tắc "$1" có hai lần'],
-    [/^rule (\S+) applies to no device/, "quy tắc $1 không áp dụng cho thiết bị nào"], [/no readings from .*/, "không có số liệu trong khoảng này"], [/did you mean "?([^"?]+)"?\?/, "có phải $1?"],
+    [/there is no recipient "(\S+)" under ioc; expected one of/, 'không có nơi nhận "$1" trong ioc; có:'], [/^rule (\S+) applies to no device/, "quy tắc $1 không áp dụng cho thiết bị nào"], [/no readings from .*/, "không có số liệu trong khoảng này"], [/did you mean "?([^"?]+)"?\?/, "có phải $1?"],
   ];
   const inWords = (text) => (document.documentElement.lang === "en" ? text : said.reduce((words, [from, to]) => words.replace(from, to), text));
   const row = (tag, ...cells) => make("tr", {}, ...cells.map((c) => make(tag, {}, c ?? "")));
@@ -53,7 +53,7 @@ const ruleTrial_ = (() => {
 
   // run asks for a backtest and reads its lines; the signal ends it.
   async function run(body, progress, signal) {
-    const answer = await fetch("/api/v1/rules/backtest", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
+    const answer = await fetch("/api/v1/rules/backtest", { method: "POST", headers: { "Accept-Language": document.documentElement.lang, "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
     if (!answer.ok) throw await console_.refused(answer);
     const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
