@@ -139,9 +139,10 @@ func (m *machine) ownURL() string {
 
 // run works until ctx ends.
 func (m *machine) run(ctx context.Context, reload <-chan os.Signal) error {
+	endGrowth := keepGrowth()
+	defer func() { _ = endGrowth() }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.accounts.Run(ctx) })
-	group.Go(func() error { keepGrowth(ctx); return nil })
 	group.Go(func() error { return m.keepClock(ctx) })
 	group.Go(func() error { m.reloads(ctx, reload); return nil })
 	group.Go(func() error { m.watch(ctx); return nil })
