@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,20 +45,20 @@ func (p *accountPlace) flags(f *pflag.FlagSet) {
 // file is the file of accounts. The rest of the configuration may have faults:
 // one of them may be that there are no accounts yet.
 func (p *accountPlace) file() (string, error) {
-	file, _, err := p.places()
+	_, file, err := p.settings()
 	return file, err
 }
 
-// places are the file of accounts and the data folder.
-func (p *accountPlace) places() (file, data string, err error) {
-	cfg := defaults()
+// settings is the configuration, as far as it is about accounts, and their file.
+func (p *accountPlace) settings() (cfg Configuration, file string, err error) {
+	cfg = defaults()
 	if p.configuration != "" {
 		doc, err := folder{dir: filepath.Dir(p.configuration)}.open(filepath.Base(p.configuration))
 		if err != nil {
-			return "", "", err
+			return cfg, "", err
 		}
 		if faults := doc.Decode(&cfg); len(faults) > 0 {
-			return "", "", faults
+			return cfg, "", faults
 		}
 	}
 	if p.data != "" {
@@ -65,22 +66,52 @@ func (p *accountPlace) places() (file, data string, err error) {
 	}
 	file = cfg.accountsFile()
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
-		return "", "", fmt.Errorf("make the folder of the accounts: %w", err)
+		return cfg, "", fmt.Errorf("make the folder of the accounts: %w", err)
 	}
-	return file, cfg.Data, nil
+	return cfg, file, nil
 }
 
 // edit changes the accounts.
-func (p *accountPlace) edit(change func(*account.Book) error) error {
-	file, data, err := p.places()
+func (p *accountPlace) edit(ctx context.Context, change func(*account.Book) error) error {
+	cfg, file, err := p.settings()
 	if err != nil {
 		return err
 	}
-	err = notingAccounts(data, file, new(signature).who(), func() error { return account.Edit(file, change) })
+	if err := cfg.accountsElsewhere(ctx); err != nil {
+		return err
+	}
+	err = notingAccounts(cfg.Data, file, new(signature).who(), func() error { return account.Edit(file, change) })
 	if faults, ok := errors.AsType[account.Faults](err); ok {
 		return asFaults(file, faults)
 	}
 	return err
+}
+
+// accountsElsewhere refuses a change of accounts on a machine of a centre that takes
+// them from another: nobody would share it, and the next change there undoes it. What
+// runs knows best; the roles may be told by a flag. Where nothing runs the configuration
+// counts.
+func (c *Configuration) accountsElsewhere(ctx context.Context) error {
+	if c.Accounts.File != "" {
+		return nil // it is this machine's own
+	}
+	var h health
+	running := runningGateway{data: c.Data}
+	roles, where := c.Roles, "the machine that has the part ioc"
+	if err := running.ask(ctx, http.MethodGet, "/api/v1/health", nil, nil, &h); err == nil {
+		if roles = h.Roles; slices.ContainsFunc(h.Parts, func(p partHealth) bool { return p.Part == roleIOC && p.Here }) {
+			return nil
+		}
+		if h.Centre != "" {
+			where += ", " + h.Centre
+		}
+	} else if c.has(roleIOC) {
+		return nil
+	}
+	if len(roles) == 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing was changed: accounts are changed on %s; this machine (roles %s) takes them over from it within seconds", where, strings.Join(roles, ", "))
 }
 
 // one returns the only argument of a verb.
@@ -130,7 +161,7 @@ haidang account add lan --role operator < password.txt`,
 			f.BoolVar(&bare, "no-secret", false, "none: it comes with a certificate or with tokens")
 			p.flags(f)
 		},
-		run: func(_ context.Context, env environment, args []string) (err error) {
+		run: func(ctx context.Context, env environment, args []string) (err error) {
 			if r.Name, err = one(args, "name"); err != nil {
 				return err
 			}
@@ -148,7 +179,7 @@ haidang account add lan --role operator < password.txt`,
 				}
 			}
 			secret := ""
-			if err := p.edit(func(b *account.Book) error {
+			if err := p.edit(ctx, func(b *account.Book) error {
 				secret, err = b.Add(r, password, !bare)
 				return err
 			}); err != nil {
@@ -183,7 +214,7 @@ haidang account set kim-long --limits messages_per_s=1000`,
 			rightsFlags(f, &r, &limits)
 			p.flags(f)
 		},
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			name, err := one(args, "name")
 			if err != nil {
 				return err
@@ -191,7 +222,7 @@ haidang account set kim-long --limits messages_per_s=1000`,
 			if err := parseLimits(&r.Limits, limits); err != nil {
 				return err
 			}
-			if err := p.edit(func(b *account.Book) error {
+			if err := p.edit(ctx, func(b *account.Book) error {
 				return b.Set(name, func(old *account.Record) {
 					for flag, set := range map[string]func(){
 						"device": func() { old.Devices = r.Devices }, "publish": func() { old.Publish = r.Publish },
@@ -234,12 +265,12 @@ func accountRemoveVerb() verb {
 		short:   "take an account away; its sessions end",
 		example: "haidang account remove kim-long",
 		flags:   p.flags,
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			name, err := one(args, "name")
 			if err != nil {
 				return err
 			}
-			if err := p.edit(func(b *account.Book) error { return b.Remove(name) }); err != nil {
+			if err := p.edit(ctx, func(b *account.Book) error { return b.Remove(name) }); err != nil {
 				return err
 			}
 			return p.tell(env, secretAnswer{Account: name}, "Account %s is gone.\n", name)
@@ -258,7 +289,7 @@ func accountRotateVerb() verb {
 			f.StringVar(&keep, "keep", keep, "for how long the old secret stays good, so that the device can be changed in peace")
 			p.flags(f)
 		},
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			name, err := one(args, "name")
 			if err != nil {
 				return err
@@ -268,7 +299,7 @@ func accountRotateVerb() verb {
 				return usagef("--keep %q is not a duration such as 24h or 7d", keep)
 			}
 			answer := secretAnswer{Account: name}
-			if err := p.edit(func(b *account.Book) (err error) {
+			if err := p.edit(ctx, func(b *account.Book) (err error) {
 				answer.Secret, err = b.Rotate(name, good.Std())
 				return err
 			}); err != nil {
@@ -291,7 +322,7 @@ func accountPasswdVerb() verb {
 		short:   "give a person a new password, asked for or read from standard input; all sessions end",
 		example: "haidang account passwd lan",
 		flags:   p.flags,
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			name, err := one(args, "name")
 			if err != nil {
 				return err
@@ -300,7 +331,7 @@ func accountPasswdVerb() verb {
 			if err != nil {
 				return err
 			}
-			if err := p.edit(func(b *account.Book) error { return b.SetPassword(name, password) }); err != nil {
+			if err := p.edit(ctx, func(b *account.Book) error { return b.SetPassword(name, password) }); err != nil {
 				return err
 			}
 			return p.tell(env, secretAnswer{Account: name}, "The password of %s is changed.\n", name)
@@ -316,12 +347,12 @@ func accountLockVerb(act string, lock bool) verb {
 	}
 	return verb{
 		name: act, args: "NAME", short: short, example: "haidang account " + act + " kim-long", flags: p.flags,
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			name, err := one(args, "name")
 			if err != nil {
 				return err
 			}
-			if err := p.edit(func(b *account.Book) error { return b.SetDisabled(name, lock) }); err != nil {
+			if err := p.edit(ctx, func(b *account.Book) error { return b.SetDisabled(name, lock) }); err != nil {
 				return err
 			}
 			return p.tell(env, secretAnswer{Account: name}, "Account %s is %sed.\n", name, act)
@@ -343,7 +374,7 @@ curl -H 'Authorization: Bearer hd1_...' http://127.0.0.1:8080/api/v1/warnings`,
 			f.StringVar(&expires, "expires", expires, "for how long it is good; never is for ever")
 			p.flags(f)
 		},
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			name, err := one(args, "name")
 			if err != nil {
 				return err
@@ -359,7 +390,7 @@ curl -H 'Authorization: Bearer hd1_...' http://127.0.0.1:8080/api/v1/warnings`,
 				list[i] = telemetry.Right(right)
 			}
 			answer := secretAnswer{Account: name}
-			if err := p.edit(func(b *account.Book) (err error) {
+			if err := p.edit(ctx, func(b *account.Book) (err error) {
 				answer.Token, err = b.AddToken(name, list, life.Std())
 				return err
 			}); err != nil {
@@ -377,11 +408,11 @@ func accountUntokenVerb() verb {
 		short:   "take a token away, by the id that list shows",
 		example: "haidang account untoken grafana k3cq7zj2mwxa",
 		flags:   p.flags,
-		run: func(_ context.Context, env environment, args []string) error {
+		run: func(ctx context.Context, env environment, args []string) error {
 			if len(args) != 2 {
 				return usagef("want a name and the id of a token, not %q", args)
 			}
-			if err := p.edit(func(b *account.Book) error { return b.RemoveToken(args[0], args[1]) }); err != nil {
+			if err := p.edit(ctx, func(b *account.Book) error { return b.RemoveToken(args[0], args[1]) }); err != nil {
 				return err
 			}
 			return p.tell(env, secretAnswer{Account: args[0]}, "Token %s of %s is gone.\n", args[1], args[0])

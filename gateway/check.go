@@ -38,13 +38,9 @@ func checkVerb() verb {
 				fmt.Fprintf(env.stderr, "warning: %s\n", f)
 			}
 			if configuration != "" {
-				odd, err := w.oddities()
-				if err != nil {
-					return err
-				}
 				// Built-in rules wait for devices of their kind: that is no news here.
 				// `haidang rules check` tells it.
-				tellOdd(env.stderr, slices.DeleteFunc(odd, func(o oddity) bool { return isPack(o.File) }))
+				tellOdd(env.stderr, slices.DeleteFunc(w.oddities(), func(o oddity) bool { return isPack(o.File) }))
 			}
 			sources := len(cfg.Modbus) + len(cfg.Serial) + len(cfg.AIS) + 1
 			_, err = fmt.Fprintf(env.stdout, "well: %s, %s, %s, %s, %s\n", count(sources, "source"), count(len(w.document.Kinds), "kind"),

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -26,6 +27,7 @@ type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	reload         <-chan os.Signal
+	wall           func() time.Time // the clock of a machine with roles; nil: time.Now
 }
 
 // A verb is one of the things haidang does.

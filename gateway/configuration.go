@@ -151,11 +151,20 @@ func (f folder) at(name string) (fs.FS, error) {
 	return os.DirFS(f.path(name)), nil
 }
 
-// open reads and parses one document of the folder.
-func (f folder) open(name string) (*config.Document, error) {
+// text reads one document of the folder; the error is a config.Faults.
+func (f folder) text(name string) ([]byte, error) {
 	text, err := f.read(name)
 	if err != nil {
 		return nil, config.Faults{{File: f.path(name), Fault: telemetry.Faultf("", "cannot be read: %v", pathless(err))}}
+	}
+	return text, nil
+}
+
+// open reads and parses one document of the folder.
+func (f folder) open(name string) (*config.Document, error) {
+	text, err := f.text(name)
+	if err != nil {
+		return nil, err
 	}
 	return config.Parse(f.path(name), text)
 }

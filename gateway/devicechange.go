@@ -11,7 +11,6 @@ import (
 	"haidang/gateway/console"
 	"haidang/gateway/registry"
 	"haidang/gateway/telemetry"
-	"haidang/rules"
 )
 
 // openRegistry reads what was changed of devices at run time and puts it on top
@@ -22,7 +21,7 @@ func (g *instance) openRegistry() (err error) {
 		return err
 	}
 	g.files = g.world
-	merged, faults := g.files.with(g.registry.Apply(g.files.document.Devices))
+	merged, faults := g.files.withChanges(g.registry)
 	if len(faults) > 0 {
 		g.logger.Error("what was changed of devices at run time does not fit the configuration and is not in force: see haidang devices changes", "fault", faults[0].String(), "faults", len(faults))
 		return nil
@@ -32,13 +31,21 @@ func (g *instance) openRegistry() (err error) {
 	return nil
 }
 
+// withChanges returns the world with what was changed of devices at run time.
+func (w *world) withChanges(r *registry.Registry) (*world, []telemetry.Fault) {
+	if !r.Changes() {
+		return w, nil
+	}
+	return w.with(r.Apply(w.document.Devices))
+}
+
 // with returns the world with other devices.
 func (w *world) with(devices []telemetry.Device) (*world, []telemetry.Fault) {
 	changed := *w
 	changed.document.Devices = devices
 	var faults []telemetry.Fault
 	if changed.Devices, faults = telemetry.NewRegistry(devices, w.Kinds); len(faults) == 0 {
-		_, faults = rules.Compile(changed.document)
+		faults = changed.compile()
 	}
 	return &changed, faults
 }
@@ -46,7 +53,7 @@ func (w *world) with(devices []telemetry.Device) (*world, []telemetry.Fault) {
 // changed is the world that the files describe, with what was changed at run
 // time.
 func (g *instance) changed(files *world) (*world, error) {
-	merged, faults := files.with(g.registry.Apply(files.document.Devices))
+	merged, faults := files.withChanges(g.registry)
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("with what was changed of devices at run time (haidang devices changes): %s", faults[0])
 	}
@@ -121,11 +128,11 @@ func (g *instance) changeDevice(ctx context.Context, d telemetry.DeviceChange) e
 	// Who asked may leave meanwhile: that must not part the two.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changePatience)
 	defer cancel()
-	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), changed.document); err != nil {
+	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), changed.set); err != nil {
 		return fmt.Errorf("%w: %w", console.ErrUnavailable, err)
 	}
 	if err := commit(); err != nil {
-		again := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.document)
+		again := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.set)
 		return errors.Join(fmt.Errorf("%w: %w", console.ErrUnavailable, err), again)
 	}
 	g.world = changed

@@ -75,8 +75,8 @@ type evaluator struct {
 }
 
 // openEvaluator opens the evaluator of a gateway that has its centre beside it.
-func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
-	e, err := restoreEvaluator(ctx, s, reg, logger)
+func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, known *rules.Set, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
+	e, err := restoreEvaluator(ctx, s, known, reg, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -85,10 +85,12 @@ func openEvaluator(ctx context.Context, s *spool.Spool, c *centre, reg prometheu
 }
 
 // restoreEvaluator restores the engine from its checkpoint. Without one, or with
-// one that cannot be read, it begins at the start of the log.
-func restoreEvaluator(ctx context.Context, s *spool.Spool, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
+// one that cannot be read, it begins at the start of the log. Known are the rules of
+// the configuration, which the checkpoint has as well unless they were changed.
+func restoreEvaluator(ctx context.Context, s *spool.Spool, known *rules.Set, reg prometheus.Registerer, logger *slog.Logger) (*evaluator, error) {
 	e := &evaluator{spool: s, append: s.Readings().Append, logger: logger, every: checkpointEvery, far: checkpointFrames}
 	e.engine = rules.NewEngine(rules.Options{Registerer: reg, Logger: logger})
+	e.engine.Know(known)
 	last := s.Readings().Last()
 	blob, err := s.LoadCheckpoint(ctx, followRules)
 	if err == nil && len(blob) > 0 {
@@ -143,12 +145,8 @@ func (e *evaluator) restore(blob []byte) error {
 
 // checkpoint makes one.
 func (e *evaluator) checkpoint() ([]byte, error) {
-	state, err := e.engine.Checkpoint()
-	if err != nil {
-		return nil, err
-	}
 	if e.held == nil {
-		return append(binary.BigEndian.AppendUint64(nil, e.position), state...), nil
+		return e.engine.AppendCheckpoint(binary.BigEndian.AppendUint64(nil, e.position))
 	}
 	learned, err := json.Marshal(learning{Until: e.relearn, Held: e.held})
 	if err != nil {
@@ -156,13 +154,14 @@ func (e *evaluator) checkpoint() ([]byte, error) {
 	}
 	blob := binary.BigEndian.AppendUint64(nil, e.position|learningBit)
 	blob = binary.BigEndian.AppendUint32(blob, uint32(len(learned)))
-	return append(append(blob, learned...), state...), nil
+	return e.engine.AppendCheckpoint(append(blob, learned...))
 }
 
-// announce writes the document to the log; the engine changes to it when it
-// comes there, and passes over one that it has already.
-func (e *evaluator) announce(ctx context.Context, gateway string, at time.Time, document rules.Document) error {
-	records, err := rules.ControlReadings(gateway, document)
+// announce writes a document to the log; the engine changes to it when it comes
+// there, and passes over one that it has already.
+func (e *evaluator) announce(ctx context.Context, gateway string, at time.Time, set *rules.Set) error {
+	e.engine.Know(set)
+	records, err := set.ControlReadings(gateway)
 	if err != nil {
 		return fmt.Errorf("write the rules to the log: %w", err)
 	}

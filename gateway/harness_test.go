@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -39,12 +40,31 @@ func TestMain(m *testing.M) {
 		reload := make(chan os.Signal, 1)
 		signal.Notify(reload, syscall.SIGHUP)
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		context.AfterFunc(ctx, stop)
-		code := execute(ctx, environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, reload: reload}, os.Args[1:])
+		context.AfterFunc(ctx, func() {
+			if file, err := os.Create(os.Getenv("HAIDANG_HEAPPROFILE")); err == nil { // of what lives when it is stopped
+				runtime.GC()
+				_ = pprof.WriteHeapProfile(file)
+				_ = file.Close()
+			}
+			stop()
+		})
+		code := execute(ctx, environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, reload: reload, wall: movedClock}, os.Args[1:])
 		pprof.StopCPUProfile()
 		os.Exit(code)
 	}
 	os.Exit(m.Run())
+}
+
+// movedClock is the clock of this machine, off by what the file says that
+// HAIDANG_TEST_CLOCK names, if there is one.
+func movedClock() time.Time {
+	now := time.Now()
+	if text, err := os.ReadFile(os.Getenv("HAIDANG_TEST_CLOCK")); err == nil {
+		if by, err := time.ParseDuration(string(text)); err == nil {
+			return now.Add(by)
+		}
+	}
+	return now
 }
 
 // A gatewayProcess is a haidang that runs as a process of its own.
@@ -53,6 +73,7 @@ type gatewayProcess struct {
 	dir    string // with gateway.yaml and the data folder
 	ports  ports
 	cmd    *exec.Cmd
+	env    []string // in addition
 	output *lockedBuffer
 	ended  chan struct{}
 	err    error // once ended
@@ -149,7 +170,7 @@ func (g *gatewayProcess) launch(args ...string) {
 	g.t.Helper()
 	g.output = &lockedBuffer{}
 	g.cmd = exec.Command(os.Args[0], args...)
-	g.cmd.Env = append(os.Environ(), "HAIDANG_TEST_COMMAND=1")
+	g.cmd.Env = append(append(os.Environ(), "HAIDANG_TEST_COMMAND=1"), g.env...)
 	g.cmd.Dir = g.dir
 	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
 	if err := g.cmd.Start(); err != nil {

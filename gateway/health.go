@@ -37,6 +37,8 @@ type health struct {
 	// Roles are those of a machine of a centre, Parts what of the log they are about.
 	Roles []string     `json:"roles,omitempty"`
 	Parts []partHealth `json:"parts,omitempty"`
+	// Centre is which other machine has the part ioc, as far as is known.
+	Centre string `json:"centre,omitempty"`
 	// Subscribers are the accounts whose MQTT clients are owed messages or have lost
 	// some, those that have lost most first; at most a hundred.
 	Subscribers []broker.Backlog `json:"subscribers,omitempty"`

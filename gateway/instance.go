@@ -100,6 +100,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 			err = errors.Join(err, g.close())
 		}
 	}()
+	g.onClose(keepGrowth())
 	if err := g.openLog(ctx, m); err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func open(ctx context.Context, cfg Configuration, w *world, m mode, logger *slog
 	if g.roll, err = openRoll(ctx, g.spool, rollCheckpoint, g.out.post.followers(g.cfg.IOC), logger); err != nil {
 		return nil, err
 	}
-	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.reg, logger); err != nil {
+	if g.evaluator, err = openEvaluator(ctx, g.spool, g.centre, g.world.set, g.reg, logger); err != nil {
 		return nil, err
 	}
 	g.evaluator.ticks = m.recording == nil
@@ -333,7 +334,6 @@ func (g *instance) run(ctx context.Context, deliver func(context.Context, *errgr
 	before, beforeCtx := errgroup.WithContext(beforeCtx)
 	before.Go(func() error { return g.console.Run(beforeCtx) })
 	before.Go(func() error { return g.accounts.Run(beforeCtx) })
-	before.Go(func() error { keepGrowth(beforeCtx); return nil })
 	deliver(beforeCtx, before)
 
 	failed := before.Wait()
@@ -353,7 +353,7 @@ func (g *instance) live(ctx context.Context, group *errgroup.Group, reload <-cha
 			return nil
 		}
 		for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-			err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), g.world.document)
+			err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), g.world.set)
 			if err == nil {
 				break
 			}
@@ -490,7 +490,7 @@ func (g *instance) reload(ctx context.Context) error {
 	if err := g.first(entry); err != nil {
 		return err
 	}
-	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.document); err != nil {
+	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.clock.Now(), w.set); err != nil {
 		return err
 	}
 	g.files, g.world, g.edits.disk = files, w, disk

@@ -186,7 +186,7 @@ const announced = "announced"
 // begin puts the rules in force in every partition, and starts what needs them.
 func (g *instance) begin(ctx context.Context, group *errgroup.Group) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-		err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.document)
+		err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.set)
 		if err == nil {
 			err = g.spool.SaveCheckpoint(ctx, announced, []byte(g.evaluator.engine.Hash()))
 		}

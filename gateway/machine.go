@@ -68,7 +68,7 @@ const (
 
 // serveRoles runs a machine with roles until ctx ends.
 func serveRoles(ctx context.Context, env environment, cfg Configuration, w *world, load func() (Configuration, *world, error), logger *slog.Logger) (err error) {
-	m, err := openMachine(cfg, w, load, logger)
+	m, err := openMachine(env, cfg, w, load, logger)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func serveRoles(ctx context.Context, env environment, cfg Configuration, w *worl
 }
 
 // openMachine makes a machine; nothing runs yet.
-func openMachine(cfg Configuration, w *world, load func() (Configuration, *world, error), logger *slog.Logger) (_ *machine, err error) {
+func openMachine(env environment, cfg Configuration, w *world, load func() (Configuration, *world, error), logger *slog.Logger) (_ *machine, err error) {
 	boundMemory()
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
@@ -89,9 +89,13 @@ func openMachine(cfg Configuration, w *world, load func() (Configuration, *world
 	if err := openFormat(cfg.Data); err != nil {
 		return nil, err
 	}
+	wall := env.wall
+	if wall == nil {
+		wall = time.Now
+	}
 	m := &machine{
 		cfg: cfg, world: w, load: load, logger: logger, meters: newMeters(), since: time.Now().UTC(),
-		clock: intake.NewClock(time.Now, time.Time{}), ready: make(chan struct{}), turns: make(chan struct{}, takeAtOnce), again: make(chan struct{}, 1), holders: map[string]spool.Holder{}, uneven: map[string]time.Time{}, posts: map[int]*instance{},
+		clock: intake.NewClock(wall, time.Time{}), ready: make(chan struct{}), turns: make(chan struct{}, takeAtOnce), again: make(chan struct{}, 1), holders: map[string]spool.Holder{}, uneven: map[string]time.Time{}, posts: map[int]*instance{},
 	}
 	g := &instance{cfg: cfg, reg: m.meters, logger: logger} // for what all gateways open alike
 	if err := g.openAccounts(); err != nil {
@@ -152,9 +156,10 @@ func (m *machine) ownURL() string {
 
 // run works until ctx ends.
 func (m *machine) run(ctx context.Context, reload <-chan os.Signal) error {
+	endGrowth := keepGrowth()
+	defer func() { _ = endGrowth() }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.accounts.Run(ctx) })
-	group.Go(func() error { keepGrowth(ctx); return nil })
 	group.Go(func() error { return m.keepClock(ctx) })
 	group.Go(func() error { m.reloads(ctx, reload); return nil })
 	group.Go(func() error { m.watch(ctx); return nil })
@@ -387,6 +392,9 @@ func tellReload(logger *slog.Logger, err error) {
 func (m *machine) health(ctx context.Context) (health, error) {
 	cfg, _ := m.current()
 	h := health{Gateway: cfg.Gateway, Version: version, Started: m.since, Roles: cfg.Roles, Parts: m.partHealths()}
+	if leader, ok := m.holder(roleIOC); ok {
+		h.Centre = fmt.Sprintf("%s (%s)", leader, leader.Console)
+	}
 	h.NotReady = failing(ctx, m.checks())
 	h.Ready = len(h.NotReady) == 0
 	if m.store != nil {

@@ -8,6 +8,7 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,7 +22,7 @@ const gcPercent = 300
 const (
 	maxGrowth     = 192 << 20 // bytes by which the heap may grow between two collections
 	leastPercent  = 50        // however much lives
-	growthPause   = time.Second
+	growthPause   = 250 * time.Millisecond
 	growthChanges = 20 // percent: smaller changes are not worth stopping the program for
 )
 
@@ -52,12 +53,18 @@ func growthPercent(live uint64) int {
 	return int(max(leastPercent, min(gcPercent, 100*maxGrowth/live)))
 }
 
-// keepGrowth adapts the collector to what lives until ctx ends, unless GOGC says
-// how it is to be.
-func keepGrowth(ctx context.Context) {
-	if os.Getenv("GOGC") != "" {
-		return
+// keepGrowth adapts the collector to what lives until it is ended, unless GOGC says
+// how it is to be. It begins before a large registry is read.
+func keepGrowth() (end func() error) {
+	ctx, stop := context.WithCancel(context.Background())
+	var keeping sync.WaitGroup
+	if os.Getenv("GOGC") == "" {
+		keeping.Go(func() { adaptGrowth(ctx) })
 	}
+	return func() error { stop(); keeping.Wait(); return nil }
+}
+
+func adaptGrowth(ctx context.Context) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 	percent := gcPercent
 	for wait(ctx, growthPause) {

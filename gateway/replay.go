@@ -316,7 +316,7 @@ func (p *player) Take(readings []telemetry.Reading) error {
 	p.clock.advance(at)
 	if !p.begun {
 		p.begun = true
-		if err := p.g.evaluator.announce(p.ctx, p.g.cfg.Gateway, at, p.g.world.document); err != nil {
+		if err := p.g.evaluator.announce(p.ctx, p.g.cfg.Gateway, at, p.g.world.set); err != nil {
 			return err
 		}
 	}

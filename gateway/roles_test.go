@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -123,11 +124,81 @@ func TestRolesApart(t *testing.T) {
 		got := centre.got()
 		return got[len(got)-1].State == telemetry.Cleared
 	})
+	refusesChanges(t, field, desk)
 	if code := field.stop(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, field.output)
 	}
 	if code := desk.stop(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, desk.output)
+	}
+}
+
+// refusesChanges wants what people change to be changed where the part ioc is: there
+// alone it is shared.
+func refusesChanges(t *testing.T, field, desk *gatewayProcess) {
+	t.Helper()
+	add := func(g *gatewayProcess) (int, string) {
+		code, _, stderr := command(t, "account", "add", "lan", "--role", "reader", "--config", filepath.Join(g.dir, "gateway.yaml"))
+		return code, stderr
+	}
+	code, said := add(field)
+	wants(t, "an account where the part ioc is not", said, "nothing was changed", "the machine that has the part ioc, test-box on ", "http://"+desk.ports.console, "roles ingest, rules, store")
+	if _, err := os.Stat(filepath.Join(field.dir, "data", "accounts.jsonl")); code != exitFailed || !os.IsNotExist(err) {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+	code, _, said = command(t, "devices", "set", "kim-long", "alarm1_m=1.2", "--why", "test", "--data", filepath.Join(field.dir, "data"))
+	wants(t, "a device where the part ioc is not", said, "this machine has the roles ingest, rules, store", "the console is at http://"+desk.ports.console)
+	if code != exitFailed {
+		t.Errorf("exit code %d", code)
+	}
+	if code, said := add(desk); code != exitWell {
+		t.Errorf("on the centre: exit code %d\n%s", code, said)
+	}
+}
+
+// TestSetBack: a machine whose clock is set back by over a minute ends with a line that
+// says so, whether or not its cluster is there; by less it goes on.
+func TestSetBack(t *testing.T) {
+	t.Parallel()
+	g := prepare(t, "spool: {url: nats://127.0.0.1:1}\n")
+	clock := filepath.Join(t.TempDir(), "clock")
+	move := func(by string) {
+		if err := errors.Join(os.WriteFile(clock+".new", []byte(by), 0o600), os.Rename(clock+".new", clock)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.env = []string{"HAIDANG_TEST_CLOCK=" + clock}
+	g.launch("run", "--config", filepath.Join(g.dir, "gateway.yaml"), "--roles", "ingest")
+	answers := func() bool { status, _ := g.try("/healthz"); return status == http.StatusOK }
+	eventually(t, "the machine answers", 20*time.Second, answers)
+	move("-50s")
+	for deadline := time.Now().Add(5 * lookEvery); time.Now().Before(deadline); {
+		if !answers() {
+			t.Fatalf("it ended after its clock was set back by 50 s\n%s", g.output)
+		}
+	}
+	move("-90s")
+	select {
+	case <-g.ended:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it runs on with a clock that was set back\n%s", g.output)
+	}
+	if code := g.cmd.ProcessState.ExitCode(); code != exitFailed {
+		t.Errorf("exit code %d, want %d: systemd starts it again", code, exitFailed)
+	}
+	wants(t, "its last words", g.output.String(), errSetBack.Error()+" (-1m")
+}
+
+// TestAccountsElsewhere: where nothing runs the configuration says where accounts are
+// changed.
+func TestAccountsElsewhere(t *testing.T) {
+	for roles, want := range map[string]int{"": exitWell, "roles: [rules, ioc]\n": exitWell, "roles: [ingest, console]\n": exitFailed, "roles: [ingest]\naccounts: {file: own.jsonl}\n": exitWell} {
+		dir := inFolder(t, map[string]string{"gateway.yaml": roles})
+		t.Chdir(dir)
+		code, _, stderr := command(t, "account", "add", "lan", "--role", "reader", "--config", "gateway.yaml")
+		if code != want || want == exitFailed && !strings.Contains(stderr, "accounts are changed on the machine that has the part ioc; this machine (roles ingest, console)") {
+			t.Errorf("%q: exit code %d, want %d\n%s", roles, code, want, stderr)
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func (w *world) withRules(sources []ruleSource) (*world, config.Faults) {
 	}
 	changed.document.Rules, changed.document.Limits = list, limits
 	changed.parts["rules"], changed.parts["limits"] = parts, limitParts
-	_, faults := rules.Compile(changed.document)
+	faults := changed.compile()
 	return &changed, placeAll(faults, changed.parts, w.doc)
 }
 

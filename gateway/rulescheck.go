@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -44,11 +43,7 @@ no device has, and of a window or a silence shorter than a device's interval.`,
 					return err
 				}
 			}
-			odd, err := w.oddities()
-			if err != nil {
-				return err
-			}
-			n := tellOdd(env.stdout, odd)
+			n := tellOdd(env.stdout, w.oddities())
 			if len(args) == 0 {
 				more, err := tellEdits(env.stdout, cfg, w)
 				if err != nil {
@@ -103,7 +98,7 @@ func (w *world) replaceRules(patterns []string) error {
 	}
 	w.document.Rules, w.document.Limits, w.doc = list, l.limits, doc
 	w.parts = map[string][]part{"rules": parts, "limits": l.limitParts}
-	if _, wrong := rules.Compile(w.document); len(wrong) > 0 {
+	if wrong := w.compile(); len(wrong) > 0 {
 		return placeAll(wrong, w.parts, doc)
 	}
 	return nil
@@ -116,25 +111,18 @@ type oddity struct {
 }
 
 // oddities returns what is odd, in the order of the files, each thing once.
-func (w *world) oddities() ([]oddity, error) {
-	set, wrong := rules.Compile(w.document)
-	if len(wrong) > 0 {
-		return nil, placeAll(wrong, w.parts, w.doc)
-	}
-	reach, err := w.reach()
-	if err != nil {
-		return nil, err
-	}
-	said := byRule(set.Warnings(), len(w.document.Rules))
+func (w *world) oddities() []oddity {
+	reach := w.set.Reach()
+	said := byRule(w.set.Warnings(), len(w.document.Rules))
 	var odd []telemetry.Fault
 	for i := range w.document.Rules {
 		r := &w.document.Rules[i]
 		at := fmt.Sprintf("rules[%d]", i)
-		to := reach[r.Name]
+		to, reaches := reach[r.Name]
 		switch {
-		case to != nil:
+		case reaches:
 			odd = append(odd, said[i]...)
-			odd = append(odd, telemetry.Under(at, short(r, to.registered))...)
+			odd = append(odd, telemetry.Under(at, short(r, to.Slowest))...)
 		case !byID(r):
 			odd = append(odd, telemetry.Faultf(at, "rule %s applies to no device%s", r.Name, because(said[i])))
 		}
@@ -148,7 +136,7 @@ func (w *world) oddities() ([]oddity, error) {
 			out[i].waiting, _, _ = strings.Cut(name, " ")
 		}
 	}
-	return out, nil
+	return out
 }
 
 var rulePath = regexp.MustCompile(`^rules\[(\d+)\]`)
@@ -187,94 +175,14 @@ func because(said []telemetry.Fault) string {
 	return ": " + strings.Join(words, "; ")
 }
 
-// A reached is to what a rule applies.
-type reached struct {
-	registered []*telemetry.Device
-	others     bool // devices that are not registered, as vessels may be
-}
-
-// reach finds out by the engine itself to which devices each rule applies: it
-// is shown a reading that says nothing of each device and kind. Devices come
-// without their kinds, or the rules of silence would apply to all at once; rules
-// about a device as a whole look at a kind made for them.
-func (w *world) reach() (map[string]*reached, error) {
-	control, err := rules.ControlReadings("gateway", w.probe())
-	if err != nil {
-		return nil, err
-	}
-	engine := rules.NewEngine(rules.Options{})
-	at := time.Unix(1_700_000_000, 0)
-	engine.Evaluate(at, control)
-	out, before := map[string]*reached{}, map[string]int{}
-	show := func(id string, kinds []string, found func(*reached)) {
-		engine.Evaluate(at, w.nothings(id, kinds))
-		for _, c := range engine.Rules() {
-			if c.Devices == before[c.Rule] {
-				continue
-			}
-			before[c.Rule] = c.Devices
-			if out[c.Rule] == nil {
-				out[c.Rule] = &reached{}
-			}
-			found(out[c.Rule])
-		}
-	}
-	devices := w.Devices.Devices()
-	for i := range devices {
-		d := &devices[i]
-		show(d.ID, d.Kinds, func(r *reached) { r.registered = append(r.registered, d) })
-	}
-	show("not-registered-by-anyone", nil, func(r *reached) { r.others = true })
-	return out, nil
-}
-
-// probeKind is the kind of the rules that are about a device as a whole.
-const probeKind = "any-kind-at-all"
-
-func (w *world) probe() rules.Document {
-	p := w.document
-	p.Kinds = append(slices.Clone(p.Kinds), telemetry.Kind{Name: probeKind})
-	p.Devices, p.Rules = slices.Clone(p.Devices), slices.Clone(p.Rules)
-	for i := range p.Devices {
-		p.Devices[i].Kinds = nil
-	}
-	for i := range p.Rules {
-		if p.Rules[i].On == "" {
-			p.Rules[i].On = probeKind
-		}
-	}
-	return p
-}
-
-// nothings are readings of the kinds (none named: of all) without any value that
-// a rule could name.
-func (w *world) nothings(device string, kinds []string) []telemetry.Reading {
-	if len(kinds) == 0 {
-		for _, k := range w.document.Kinds {
-			kinds = append(kinds, k.Name)
-		}
-	}
-	var out []telemetry.Reading
-	for _, kind := range append(slices.Clone(kinds), probeKind) {
-		out = append(out, telemetry.Reading{Device: device, Kind: kind, Site: device, Quality: telemetry.Bad, Values: []telemetry.Value{{Name: "nothing", Quality: telemetry.Bad}}})
-	}
-	return out
-}
-
 var (
 	windowCall = regexp.MustCompile(`\b(avg|min|max|sum|count|delta|rate|stddev|percentile|first|last)\s*\([^()"']*,\s*["']([0-9][0-9a-zµ.]*)["']\s*\)`)
 	silentCall = regexp.MustCompile(`\b(silent)\s*\((?:[^()"']*,\s*)?["']([0-9][0-9a-zµ.]*)["']\s*\)`)
 )
 
 // short returns the windows and silences of a rule that are shorter than the
-// interval of a device that it applies to.
-func short(r *rules.Rule, devices []*telemetry.Device) []telemetry.Fault {
-	var slowest *telemetry.Device
-	for _, d := range devices {
-		if slowest == nil || d.Interval > slowest.Interval {
-			slowest = d
-		}
-	}
+// interval of the slowest device that it applies to.
+func short(r *rules.Rule, slowest *telemetry.Device) []telemetry.Fault {
 	if slowest == nil || slowest.Interval == 0 {
 		return nil
 	}

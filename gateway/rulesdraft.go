@@ -77,10 +77,6 @@ func (s *ruleState) readDraft(d console.RuleDraft) (*world, ruleSource, config.F
 	return w, source, faults, nil
 }
 
-// maxOddDevices is up to how many devices all warnings of `haidang rules check`
-// are told as well: that looks at each of them.
-const maxOddDevices = 200
-
 // checkDraft compiles a draft as `haidang rules check` does.
 func (g *instance) checkDraft(_ context.Context, d console.RuleDraft) (any, error) {
 	w, source, faults, err := g.edits.state.Load().readDraft(d)
@@ -89,11 +85,7 @@ func (g *instance) checkDraft(_ context.Context, d console.RuleDraft) (any, erro
 	}
 	findings := tell(source.doc, "error", faults)
 	if len(faults) == 0 {
-		odd, err := w.oddIn(source)
-		if err != nil {
-			return nil, err
-		}
-		findings = append(findings, tell(source.doc, "warning", odd)...)
+		findings = append(findings, tell(source.doc, "warning", w.oddIn(source))...)
 	}
 	names := []string{}
 	for _, r := range source.file.Rules {
@@ -106,21 +98,13 @@ func (g *instance) checkDraft(_ context.Context, d console.RuleDraft) (any, erro
 }
 
 // oddIn returns what is odd in one file.
-func (w *world) oddIn(source ruleSource) (config.Faults, error) {
-	var all config.Faults
-	if len(w.document.Devices) <= maxOddDevices {
-		odd, err := w.oddities()
-		if err != nil {
-			return nil, err
+func (w *world) oddIn(source ruleSource) (in config.Faults) {
+	for _, o := range w.oddities() {
+		if o.File == source.doc.Name {
+			in = append(in, o.Fault)
 		}
-		for _, o := range odd {
-			all = append(all, o.Fault)
-		}
-	} else {
-		set, _ := rules.Compile(w.document) // it has no faults
-		all = placeAll(set.Warnings(), w.parts, w.doc)
 	}
-	return slices.DeleteFunc(all, func(f config.Fault) bool { return f.File != source.doc.Name }), nil
+	return in
 }
 
 // A trialRule is the rule of a draft with those that inhibit it, on its own.

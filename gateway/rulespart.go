@@ -18,8 +18,8 @@ import (
 // so that two machines who both believe for a moment to have it write the same
 // ones, and the centre passes over the second ones.
 func (m *machine) evaluate(ctx context.Context, s *spool.Spool, reg console.Registry) error {
-	cfg, _ := m.current()
-	e, err := restoreEvaluator(ctx, s, reg, m.logger)
+	cfg, w := m.current()
+	e, err := restoreEvaluator(ctx, s, w.set, reg, m.logger)
 	if err != nil {
 		return err
 	}

@@ -172,13 +172,13 @@ func (g *instance) putInForce(ctx context.Context, state *ruleState, next rulebo
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changePatience)
 	defer cancel()
-	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), w.document); err != nil {
+	if err := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), w.set); err != nil {
 		return nil, fmt.Errorf("%w: %w", console.ErrUnavailable, err)
 	}
 	kept := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return text == "" })
 	done, err := g.edits.book.Commit(state.head.N, next, kept...)
 	if err != nil {
-		again := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.document)
+		again := g.evaluator.announce(ctx, g.cfg.Gateway, g.now(), g.world.set)
 		return nil, errors.Join(fmt.Errorf("%w: %w", console.ErrUnavailable, err), again)
 	}
 	g.files, g.world = files, w
@@ -187,7 +187,7 @@ func (g *instance) putInForce(ctx context.Context, state *ruleState, next rulebo
 	entry.Changes = append(entry.Changes, fmt.Sprintf("version %d of the rules (haidang rules history)", done.N))
 	g.record(entry)
 	g.logger.Info("rules changed", "version", done.N, "by", done.By, "why", done.Why, "files", strings.Join(done.Changed, ", "))
-	g.awaitRules(ctx, rules.Hash(w.document))
+	g.awaitRules(ctx, w.set.Hash())
 	return toldVersion{Version: done.N, At: done.At, By: done.By, Why: done.Why, Files: done.Changed}, nil
 }
 

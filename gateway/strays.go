@@ -14,10 +14,7 @@ import (
 // allowed, since unknown devices are taken and kinds may grow; but a slip of
 // the pen makes a series of its own that no rule looks at.
 func (c *Configuration) strays(w *world) []telemetry.Fault {
-	s := stray{values: map[string]bool{}}
-	for i := range w.document.Devices {
-		s.devices = append(s.devices, w.document.Devices[i].ID)
-	}
+	s := stray{devices: w.Devices, values: map[string]bool{}}
 	for i := range w.document.Kinds {
 		k := &w.document.Kinds[i]
 		for j := range k.Values {
@@ -56,15 +53,22 @@ func (c *Configuration) strays(w *world) []telemetry.Fault {
 }
 
 type stray struct {
-	devices []string        // that are registered
+	devices *telemetry.Registry
 	values  map[string]bool // kind.value of the catalogue
 	faults  []telemetry.Fault
+	ids     []string // of the devices, once one is looked for
 }
 
 func (s *stray) device(at, id string) {
-	if !slices.Contains(s.devices, id) {
-		s.faults = append(s.faults, telemetry.Faultf(at, "device %q is not registered%s", id, telemetry.DidYouMean(id, s.devices)))
+	if s.devices.Device(id) != nil {
+		return
 	}
+	if s.ids == nil {
+		for i := range s.devices.Devices() {
+			s.ids = append(s.ids, s.devices.Devices()[i].ID)
+		}
+	}
+	s.faults = append(s.faults, telemetry.Faultf(at, "device %q is not registered%s", id, telemetry.DidYouMean(id, s.ids)))
 }
 
 func (s *stray) list(at string, values []serial.Value) {

@@ -63,7 +63,7 @@ func judgeOf(t *testing.T, s *spool.Spool) *judge {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(j.log, nil))
-	if j.evaluator, err = openEvaluator(t.Context(), s, j.centre, prometheus.NewRegistry(), logger); err != nil {
+	if j.evaluator, err = openEvaluator(t.Context(), s, j.centre, nil, prometheus.NewRegistry(), logger); err != nil {
 		t.Fatal(err)
 	}
 	return j
@@ -85,7 +85,7 @@ func (j *judge) announce(in folder, name string, at time.Time) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	if err := j.evaluator.announce(j.t.Context(), "test-box", at, w.document); err != nil {
+	if err := j.evaluator.announce(j.t.Context(), "test-box", at, w.set); err != nil {
 		j.t.Fatal(err)
 	}
 }

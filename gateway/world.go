@@ -22,6 +22,7 @@ import (
 type world struct {
 	intake.Known
 	document rules.Document    // what the engine runs on
+	set      *rules.Set        // the document, compiled; nil while it has a fault
 	parts    map[string][]part // where the document's lists came from
 	doc      *config.Document  // gateway.yaml
 	profiles *modbus.Profiles
@@ -59,7 +60,7 @@ func loadWorld(in folder, cfg *Configuration, doc *config.Document) (*world, con
 	if len(faults) == 0 && sound {
 		// Rules are compiled only against kinds and devices that hold: else each
 		// of their faults would return as a fault of many rules.
-		_, faults = rules.Compile(w.document)
+		faults = w.compile()
 	}
 	if slices.ContainsFunc(faults, func(f telemetry.Fault) bool { return strings.HasPrefix(f.Path, "zones") }) {
 		// GeoJSON is read as YAML only for the lines of its faults: it takes a while.
@@ -70,6 +71,16 @@ func loadWorld(in folder, cfg *Configuration, doc *config.Document) (*world, con
 	w.parts, w.doc = parts, doc
 	placed := placeAll(faults, parts, doc)
 	return w, append(l.faults, unsaid(l.faults, placed)...)
+}
+
+// compile compiles the document. The devices are then those of the set: a registry
+// may be large, and one copy of it is enough.
+func (w *world) compile() (faults []telemetry.Fault) {
+	w.set, faults = rules.Compile(w.document)
+	if w.set != nil {
+		w.Devices = w.set.Registry()
+	}
+	return faults
 }
 
 var listPath = regexp.MustCompile(`^(kinds|devices|rules|limits)(?:\[(\d+)\](.*))?$`)
@@ -117,15 +128,17 @@ type loader struct {
 }
 
 func (l *loader) open(from folder, name string, target any) *config.Document {
-	doc, err := from.open(name)
-	if from.inside != nil && doc != nil {
-		doc.Name = packName(name)
-	}
+	text, err := from.text(name)
 	if err != nil {
 		l.fail(err)
 		return nil
 	}
-	l.faults = append(l.faults, doc.Decode(target)...)
+	called := from.path(name)
+	if from.inside != nil {
+		called = packName(name)
+	}
+	doc, faults := config.Read(called, text, target)
+	l.faults = append(l.faults, faults...)
 	return doc
 }
 

@@ -11,32 +11,57 @@ import (
 // maxLevels is how many levels a rule can have: one per severity.
 const maxLevels = 4
 
-// A binding is the state of one rule for one device.
+// A binding is the state of one rule for one device. There are a million of them where
+// a hundred thousand devices are registered: what few of them need is elsewhere.
 type binding struct {
 	rule   *rule
 	stream *stream
 	tally  *tally
-	index  int // in the stream's bindings
+	index  int32 // in the stream's bindings
+	place  int32 // in the timer queue
 
-	levels  uint8 // bits of the levels that apply to the device
-	latched uint8
-	waiting uint8            // levels whose for or clear_for is running
-	due     [maxLevels]int64 // when the waiting levels change
-
-	looked  int64   // log time at which the rule's clocks were last seen; never: not yet
-	lengths []int64 // of the rule's clocks for this device
-
-	queued int64 // key in the timer queue; never: not in it
-	place  int   // in the timer queue
-
+	levels   uint8 // bits of the levels that apply to the device
+	latched  uint8
+	waiting  uint8              // levels whose for or clear_for is running
 	level    telemetry.Severity // what is latched, as of the last settling
 	withheld bool               // it is more than may be raised now
-	unmute   int64              // when the rule's schedule lets go of what is withheld; never: it does not hold it
-	flap     *flapping          // nil until the first rise
+	again    uint32             // how many warnings of the same start came before the last one
+
+	due    *[maxLevels]int64 // when the waiting levels change; nil until the first waits
+	looked int64             // log time at which the rule's clocks were last seen; never: not yet
+	own    *[]int64          // lengths of the rule's clocks, where they are this device's own
+	queued int64             // key in the timer queue; never: not in it
+	unmute int64             // when the rule's schedule lets go of what is withheld; never: it does not hold it
+	flap   *flapping         // nil until the first rise
 
 	warning   *raised // nil when none is active
 	lastStart int64   // log time of the last one
-	again     uint32  // how many of the same start came before it
+}
+
+// lengths are those of the rule's clocks for the device.
+func (b *binding) lengths() []int64 {
+	if b.own != nil {
+		return *b.own
+	}
+	return b.rule.fixed
+}
+
+// wait has a level change at a time.
+func (b *binding) wait(level int, due int64) {
+	if b.due == nil {
+		b.due = new([maxLevels]int64)
+	}
+	b.waiting |= 1 << level
+	b.due[level] = due
+}
+
+// dues are the times at which the waiting levels change; of the others they mean
+// nothing.
+func (b *binding) dues() (due [maxLevels]int64) {
+	if b.due != nil {
+		due = *b.due
+	}
+	return due
 }
 
 // raised is an active warning.
@@ -74,8 +99,7 @@ func (b *binding) judge(f *frame) (latches, timers bool) {
 			b.latched ^= bit
 			b.waiting &^= bit
 		case v == yes && b.waiting&bit == 0:
-			b.waiting |= bit
-			b.due[i] = f.now + hold
+			b.wait(i, f.now+hold)
 		}
 	}
 	return b.latched != latched, b.waiting != waiting
@@ -124,8 +148,9 @@ func (b *binding) wake() int64 {
 			earlier(b.due[i])
 		}
 	}
-	for i := range b.lengths {
-		if t := b.strikes(i); t != never && t > b.looked {
+	lengths := b.lengths()
+	for i := range lengths {
+		if t := b.strikes(i, lengths[i]); t != never && t > b.looked {
 			earlier(t)
 		}
 	}
@@ -139,8 +164,8 @@ func (b *binding) wake() int64 {
 }
 
 // strikes returns when a clock of the rule strikes, or never.
-func (b *binding) strikes(i int) int64 {
-	base, length := b.rule.clocks[i].base(b.stream), b.lengths[i]
+func (b *binding) strikes(i int, length int64) int64 {
+	base := b.rule.clocks[i].base(b.stream)
 	if base == never || length == never {
 		return never
 	}
@@ -156,8 +181,8 @@ func (b *binding) fire(f *frame) {
 		}
 	}
 	struck := false
-	for i := range b.lengths {
-		t := b.strikes(i)
+	for i, length := range b.lengths() {
+		t := b.strikes(i, length)
 		struck = struck || t != never && t > b.looked && t <= f.now
 	}
 	b.looked = f.now
@@ -362,12 +387,12 @@ func (q timers) Less(i, j int) bool {
 
 func (q timers) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+	q[i].place, q[j].place = int32(i), int32(j)
 }
 
 func (q *timers) Push(x any) {
 	b := x.(*binding)
-	b.place = len(*q)
+	b.place = int32(len(*q))
 	*q = append(*q, b)
 }
 
@@ -389,13 +414,13 @@ func (q *timers) arm(b *binding) {
 		heap.Push(q, b)
 	case at < b.queued:
 		b.queued = at
-		heap.Fix(q, b.place)
+		heap.Fix(q, int(b.place))
 	}
 }
 
 func (q *timers) remove(b *binding) {
 	if b.queued != never {
-		heap.Remove(q, b.place)
+		heap.Remove(q, int(b.place))
 		b.queued = never
 	}
 }

@@ -1,12 +1,12 @@
 package rules
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -21,37 +21,38 @@ const (
 
 // Checkpoint returns the engine's state; see the package's documentation. The
 // same state gives the same bytes.
-func (e *Engine) Checkpoint() ([]byte, error) {
+func (e *Engine) Checkpoint() ([]byte, error) { return e.AppendCheckpoint(nil) }
+
+// AppendCheckpoint appends the engine's state to b.
+func (e *Engine) AppendCheckpoint(b []byte) ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	w := writer{numbers: map[string]uint64{}}
+	begin := len(b)
+	b = slices.Grow(b, e.stateBytes+e.stateBytes/16) // it may have tens of megabytes
+	w := writer{numbers: make(map[string]uint64, len(e.devices)), buf: append(append(b, checkpointMagic...), checkpointVersion)}
 	w.signed(e.now)
-	if e.set != nil && e.packed == nil {
+	var document []byte
+	if e.set != nil {
 		var err error
-		if e.packed, err = deflate(e.set.text); err != nil {
+		if document, err = e.set.pack.take(); err != nil {
 			return nil, err
 		}
 	}
-	w.bytes(e.packed)
+	w.bytes(document)
 	w.text(e.pending.hash)
 	w.count(e.pending.parts)
 	w.count(len(e.pending.words))
 	for _, part := range e.pending.words {
 		w.bytes([]byte(part))
 	}
-	states := e.states()
-	w.count(len(states))
-	for i := range states {
-		w.device(&states[i])
+	ids := sortedKeys(e.devices)
+	w.count(len(ids))
+	for _, id := range ids { // one after the other: there may be a hundred thousand
+		d := e.devices[id].state()
+		w.device(&d)
 	}
-	return sealed(w.buf), nil
-}
-
-// sealed puts magic, version and checksum around the body of a checkpoint.
-func sealed(body []byte) []byte {
-	b := make([]byte, 0, len(checkpointMagic)+1+len(body)+4)
-	b = append(append(append(b, checkpointMagic...), checkpointVersion), body...)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
+	e.stateBytes = len(w.buf) + 4 - begin
+	return binary.LittleEndian.AppendUint32(w.buf, crc32.Checksum(w.buf[begin:], castagnoli())), nil
 }
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -118,10 +119,17 @@ func (e *Engine) Restore(checkpoint []byte) error {
 	}
 	var set *Set
 	if len(document) > 0 {
-		var err error
-		if set, err = compileText(document); err != nil {
+		text, err := inflate(document)
+		if err == nil {
+			e.mu.Lock()
+			known := e.known
+			e.mu.Unlock()
+			set, err = setOf(text, known)
+		}
+		if err != nil {
 			return fmt.Errorf("restore rules checkpoint: %w", err)
 		}
+		set.pack.know(document)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,9 +138,8 @@ func (e *Engine) Restore(checkpoint []byte) error {
 	if set != nil {
 		sameConditions(states, set)
 		e.load(set, states)
-		e.packed = bytes.Clone(document)
 	} else {
-		e.set, e.packed = nil, nil
+		e.set = nil
 		for _, s := range e.shards {
 			s.set, s.tallies = nil, nil
 		}
@@ -155,22 +162,6 @@ func sameConditions(states []deviceState, set *Set) {
 			}
 		}
 	}
-}
-
-func compileText(packed []byte) (*Set, error) {
-	text, err := inflate(packed)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := parseDocument(text)
-	if err != nil {
-		return nil, err
-	}
-	set, faults := Compile(doc)
-	if len(faults) > 0 {
-		return nil, fmt.Errorf("compile its document: %d faults, the first: %s", len(faults), faults[0])
-	}
-	return set, nil
 }
 
 // A writer writes the body of a checkpoint.

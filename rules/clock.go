@@ -57,9 +57,6 @@ func (c *clock) length(f *frame) int64 {
 
 // lengths returns those of all of a rule's clocks.
 func (r *rule) lengths(f *frame) []int64 {
-	if r.fixed != nil || len(r.clocks) == 0 {
-		return r.fixed
-	}
 	lengths := make([]int64, len(r.clocks))
 	for i := range r.clocks {
 		lengths[i] = r.clocks[i].length(f)

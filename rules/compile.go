@@ -90,7 +90,7 @@ func Compile(doc Document) (*Set, []telemetry.Fault) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	s.text, s.hash = text, hashOf(text)
+	s.hash, s.size, s.pack.text = hashOf(text), len(text), text
 	sort.Slice(s.rules, func(i, j int) bool { return s.rules[i].Name < s.rules[j].Name })
 	for i, r := range s.rules {
 		r.index = i

@@ -32,10 +32,17 @@ func ControlReadings(gateway string, doc Document) ([]telemetry.Reading, error) 
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > MaxDocumentBytes {
-		return nil, fmt.Errorf("rules document has %d bytes as JSON, at most %d are allowed", len(text), MaxDocumentBytes)
+	s := &Set{hash: hashOf(text), size: len(text), pack: packing{text: text}}
+	return s.ControlReadings(gateway)
+}
+
+// ControlReadings returns the records that put the set's document into force; see
+// the function of the same name. What it packs is kept for checkpoints.
+func (s *Set) ControlReadings(gateway string) ([]telemetry.Reading, error) {
+	if s.size > MaxDocumentBytes {
+		return nil, fmt.Errorf("rules document has %d bytes as JSON, at most %d are allowed", s.size, MaxDocumentBytes)
 	}
-	packed, err := deflate(text)
+	packed, err := s.pack.take()
 	if err != nil {
 		return nil, err
 	}
@@ -45,14 +52,13 @@ func ControlReadings(gateway string, doc Document) ([]telemetry.Reading, error) 
 	if parts > maxParts {
 		return nil, fmt.Errorf("rules document needs %d control records, at most %d are allowed", parts, maxParts)
 	}
-	hash := hashOf(text)
 	readings := make([]telemetry.Reading, 0, parts)
 	for part := 1; part <= parts; part++ {
 		piece := words[:min(len(words), perPart)]
 		words = words[len(piece):]
 		readings = append(readings, telemetry.Reading{
 			Device: gateway, Kind: telemetry.KindControl, Site: gateway,
-			Values: controlValues(hash, part, parts, piece),
+			Values: controlValues(s.hash, part, parts, piece),
 		})
 	}
 	return readings, nil

@@ -1,10 +1,6 @@
 package rules
 
-import (
-	"slices"
-
-	"haidang/gateway/telemetry"
-)
+import "slices"
 
 // device returns the state of a device, which it gets when it has none; nil when
 // there are too many.
@@ -13,26 +9,16 @@ func (e *Engine) device(id string) *device {
 		return d
 	}
 	facts := e.set.registry.Device(id)
-	d := &device{id: id, registered: facts != nil, streams: make([]*stream, len(e.set.plans))}
-	if facts == nil {
+	registered := facts != nil
+	if !registered {
 		if len(e.devices) >= e.bounds.devices {
 			return nil
 		}
-		facts = &telemetry.Device{ID: id, Name: id, Site: id}
+		facts = stranger(id)
 	}
-	d.siteName, d.interval = facts.Site, int64(facts.Interval)
+	d := e.set.device(facts, registered)
+	d.streams = make([]*stream, len(e.set.plans))
 	d.shard = e.shardOf(d.siteName)
-	d.facts = make([]factCell, len(e.set.facts))
-	for i, name := range e.set.facts {
-		v, known := facts.Fact(name)
-		d.facts[i].known = known
-		switch v := v.(type) {
-		case float64:
-			d.facts[i].number = v
-		case string:
-			d.facts[i].word, d.facts[i].zone = v, e.set.zones[v]
-		}
-	}
 	if e.set.mates {
 		d.site = e.sites[d.siteName]
 		if d.site == nil {

@@ -50,10 +50,10 @@ type Engine struct {
 	shadow func(telemetry.Transition)
 
 	mu      sync.Mutex
-	now     int64  // log time, Unix ns; never: nothing was read yet
-	swept   int64  // the last day boundary at which old devices were dropped, in days
-	set     *Set   // nil: no document yet
-	packed  []byte // the set's document for checkpoints; nil until the first one
+	now     int64 // log time, Unix ns; never: nothing was read yet
+	swept   int64 // the last day boundary at which old devices were dropped, in days
+	set     *Set  // nil: no document yet
+	known   *Set  // that the log may bring; see Know
 	pending assembly
 	devices map[string]*device
 	sites   map[string]*site
@@ -62,6 +62,8 @@ type Engine struct {
 	places []int // shard of each of the set's parts
 	forked sync.WaitGroup
 	bounds bounds
+
+	stateBytes int // of the last checkpoint
 
 	out []telemetry.Transition
 }
@@ -257,8 +259,10 @@ func (s *stream) gap(t, length int64) {
 
 // gap shifts the timers of a binding.
 func (b *binding) gap(length int64) {
-	for l := range b.due {
-		b.due[l] += length
+	if b.due != nil {
+		for l := range b.due {
+			b.due[l] += length
+		}
 	}
 	if b.flap != nil {
 		b.flap.until += length

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -343,4 +345,10 @@ func TestHourAndWeekday(t *testing.T) {
 			t.Errorf("%s: hour %v weekday %v, want %v %v", test.at, hour(f), weekday(f), test.hour, test.weekday)
 		}
 	}
+}
+
+// sealed puts magic, version and checksum around the body of a checkpoint.
+func sealed(body []byte) []byte {
+	b := append(append([]byte(checkpointMagic), checkpointVersion), body...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
 }

@@ -125,7 +125,7 @@ func (h *shard) inhibits(b *binding) bool {
 			return true
 		}
 		for _, fact := range h.set.carriers {
-			if carrier := d.facts[fact].word; carrier != "" && i.devices[carrier] > 0 {
+			if carrier := d.facts[fact].text(); carrier != "" && i.devices[carrier] > 0 {
 				return true
 			}
 		}

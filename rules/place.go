@@ -25,7 +25,7 @@ func (p *placeRef) of(d *device) *zone {
 	if p.zone != nil {
 		return p.zone
 	}
-	return d.facts[p.fact].zone
+	return d.facts[p.fact].zone()
 }
 
 // A placeState is what is known of a device and a place. What was computed for

@@ -221,6 +221,10 @@ func replay(t testing.TB, log []record, shards int, rng *rand.Rand) (transitions
 		}
 	}
 	chance := func(n int) bool { return rng != nil && rng.IntN(n) == 0 }
+	known := compile(t, readDocument(t, propertyDocument)) // several engines use it
+	if chance(2) {
+		engine.Know(known)
+	}
 	for i := 0; i < len(log); {
 		j := i + 1
 		for j < len(log) && log[j].received.Equal(log[i].received) && !chance(2) {
@@ -233,7 +237,11 @@ func replay(t testing.TB, log []record, shards int, rng *rand.Rand) (transitions
 		feed(log[i].received, frame...)
 		if chance(16) {
 			options.Shards = 1 + rng.IntN(MaxShards)
-			engine = restart(t, engine, options)
+			next := NewEngine(options)
+			if chance(2) {
+				next.Know(known)
+			}
+			engine = goOn(t, engine, next)
 		}
 		// A gap has no ticks: the gateway was not there.
 		if j < len(log) && log[j].reading.Kind != telemetry.KindStart && log[j].reading.Kind != telemetry.KindClock && chance(3) {

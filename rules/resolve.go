@@ -340,7 +340,7 @@ func (s *scope) fact(node *ast.Node, property *ast.StringNode) *file.Error {
 		o.fact = i
 		switch kind {
 		case kindWord:
-			o.word = func(f *frame) string { return f.device.facts[i].word }
+			o.word = func(f *frame) string { return f.device.facts[i].text() }
 			return o, wordNature
 		case kindNumber:
 			o.number = func(f *frame) float64 { return f.device.facts[i].number }

@@ -189,11 +189,16 @@ func runScenario(t *testing.T, text string) string {
 
 func restart(t testing.TB, engine *Engine, options ...Options) *Engine {
 	t.Helper()
+	return goOn(t, engine, NewEngine(append(options, Options{})[0]))
+}
+
+// goOn has another engine go on from where one stands.
+func goOn(t testing.TB, engine, next *Engine) *Engine {
+	t.Helper()
 	checkpoint, err := engine.Checkpoint()
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := NewEngine(append(options, Options{})[0])
 	next.bounds = engine.bounds
 	if err := next.Restore(checkpoint); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 // used by several engines.
 type Set struct {
 	doc  Document
-	text []byte // canonical JSON
 	hash string
+	size int // of its canonical JSON, bytes
+	pack packing
 
 	catalogue *telemetry.Catalogue
 	registry  *telemetry.Registry
@@ -42,6 +43,9 @@ type Set struct {
 
 // Hash returns the hash of the set's document.
 func (s *Set) Hash() string { return s.hash }
+
+// Registry returns the devices of the document.
+func (s *Set) Registry() *telemetry.Registry { return s.registry }
 
 // Warnings returns what is odd but not wrong, such as a fact that no device
 // has: the conditions that name it apply to no device.

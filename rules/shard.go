@@ -3,6 +3,7 @@ package rules
 import (
 	"log/slog"
 	"math"
+	"slices"
 
 	"haidang/gateway/telemetry"
 )
@@ -25,6 +26,7 @@ type shard struct {
 	loose      bool                  // some warning that inhibits others has ended
 
 	frame       frame
+	levels      []uint8 // room for those of a stream's rules
 	evaluations uint64
 	tasks       []task
 	cost        int // of the tasks
@@ -181,7 +183,8 @@ func (h *shard) stream(d *device, p *plan) *stream {
 	d.streams[p.index] = s
 	s.join(h.set)
 	count := 0
-	levels := make([]uint8, len(p.rules))
+	h.levels = slices.Grow(h.levels[:0], len(p.rules))[:len(p.rules)]
+	levels := h.levels
 	for i, r := range p.rules {
 		if levels[i] = r.applies(&h.frame, d); levels[i] != 0 {
 			count++
@@ -196,10 +199,14 @@ func (h *shard) stream(d *device, p *plan) *stream {
 		t := &h.tallies[r.index]
 		t.devices++
 		s.bindings = append(s.bindings, binding{
-			rule: r, stream: s, tally: t, index: len(s.bindings), levels: levels[i], lengths: r.lengths(&f),
+			rule: r, stream: s, tally: t, index: int32(len(s.bindings)), levels: levels[i],
 			queued: never, lastStart: never, looked: never, unmute: never,
 		})
 		b := &s.bindings[len(s.bindings)-1]
+		if r.fixed == nil && len(r.clocks) > 0 {
+			own := r.lengths(&f)
+			b.own = &own
+		}
 		s.watched(b)
 		h.queue.arm(b)
 	}

@@ -26,8 +26,28 @@ type device struct {
 type factCell struct {
 	known  bool
 	number float64
-	word   string
-	zone   *zone // that the word names
+	word   *factWord // nil: it is none
+}
+
+type factWord struct {
+	text string
+	zone *zone // that it names
+}
+
+// zone returns the zone that a fact names, or nil.
+func (c *factCell) zone() *zone {
+	if c.word == nil {
+		return nil
+	}
+	return c.word.zone
+}
+
+// text returns a fact that is a word, or "".
+func (c *factCell) text() string {
+	if c.word == nil {
+		return ""
+	}
+	return c.word.text
 }
 
 // A site joins the devices whose values rules see together.

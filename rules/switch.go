@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"math"
 	"slices"
@@ -21,17 +22,16 @@ func (e *Engine) document(r *telemetry.Reading) {
 	if text == nil || e.set != nil && hashOf(text) == e.set.hash {
 		return
 	}
-	doc, err := parseDocument(text)
+	set, err := setOf(text, e.known)
+	if _, refused := errors.AsType[*refusedError](err); refused {
+		e.meters.refused.Inc()
+		e.logger.Error("a rules document in the log does not compile and was not applied; the one before stays in force",
+			slog.String("hash", hashOf(text)), slog.Any("error", err))
+		return
+	}
 	if err != nil {
 		e.meters.broken.Inc()
 		e.logger.Error("a rules document in the log is broken and was not applied", slog.Any("error", err))
-		return
-	}
-	set, faults := Compile(doc)
-	if len(faults) > 0 {
-		e.meters.refused.Inc()
-		e.logger.Error("a rules document in the log does not compile and was not applied; the one before stays in force",
-			slog.String("hash", hashOf(text)), slog.Int("faults", len(faults)), slog.String("first", faults[0].String()))
 		return
 	}
 	e.apply(set)
@@ -169,16 +169,20 @@ type bindingState struct {
 func (e *Engine) states() []deviceState {
 	states := make([]deviceState, 0, len(e.devices))
 	for _, id := range sortedKeys(e.devices) {
-		d := deviceState{id: id}
-		for _, s := range e.devices[id].streams {
-			if s != nil {
-				d.streams = append(d.streams, s.state())
-			}
-		}
-		slices.SortFunc(d.streams, func(a, b streamState) int { return cmp.Compare(a.kind, b.kind) })
-		states = append(states, d)
+		states = append(states, e.devices[id].state())
 	}
 	return states
+}
+
+func (d *device) state() deviceState {
+	state := deviceState{id: d.id}
+	for _, s := range d.streams {
+		if s != nil {
+			state.streams = append(state.streams, s.state())
+		}
+	}
+	slices.SortFunc(state.streams, func(a, b streamState) int { return cmp.Compare(a.kind, b.kind) })
+	return state
 }
 
 func (s *stream) state() streamState {
@@ -219,12 +223,12 @@ func (s *stream) state() streamState {
 	slices.SortFunc(state.places, func(a, b placeSince) int { return cmp.Compare(a.name, b.name) })
 	for i := range s.bindings {
 		b := &s.bindings[i]
-		if b.latched == 0 && b.waiting == 0 && b.lastStart == never && len(b.lengths) == 0 {
+		if b.latched == 0 && b.waiting == 0 && b.lastStart == never && len(b.rule.clocks) == 0 {
 			continue // as new
 		}
 		state.bindings = append(state.bindings, bindingState{
 			rule: b.rule.Name, condition: b.rule.condition,
-			latched: b.latched, waiting: b.waiting, due: b.due, flap: b.flap,
+			latched: b.latched, waiting: b.waiting, due: b.dues(), flap: b.flap,
 			warning: b.warning, lastStart: b.lastStart, again: b.again,
 		})
 	}
@@ -242,7 +246,7 @@ func rankOf(ranked bool) int {
 // load puts a set into force with the state that there was.
 func (e *Engine) load(set *Set, states []deviceState) {
 	tallies := e.tallies()
-	e.set, e.packed, e.places = set, nil, set.place(len(e.shards))
+	e.set, e.places = set, set.place(len(e.shards))
 	e.clear()
 	for i, s := range e.shards {
 		s.set, s.tallies = set, make([]tally, len(set.rules))
@@ -291,7 +295,11 @@ func (h *shard) restore(s *stream, state *streamState) {
 			continue
 		}
 		b.latched, b.waiting, b.looked = old.latched&b.levels, old.waiting&b.levels, h.now
-		b.due, b.flap, b.warning, b.lastStart, b.again = old.due, old.flap, old.warning, old.lastStart, old.again
+		b.flap, b.warning, b.lastStart, b.again = old.flap, old.warning, old.lastStart, old.again
+		if b.waiting != 0 {
+			due := old.due
+			b.due = &due
+		}
 		b.level = b.severity()
 		s.watched(b)
 		if b.warning != nil {

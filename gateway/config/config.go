@@ -33,6 +33,7 @@ type Document struct {
 	Name string // as people know it: rules/flood.yaml
 	root *yaml.Node
 	text string
+	long *longList // instead of root, of a text that Read has read in pieces
 }
 
 // Text returns the document as it was read.
@@ -123,12 +124,18 @@ var pathPart = regexp.MustCompile(`[^.\[\]]+|\[\d+\]`)
 // find returns the deepest node of the path that the document has, and the line
 // that tells its place. Of a value that is not the whole path it is the key.
 func (d *Document) find(path string) (at *yaml.Node, line int) {
-	if d.root == nil {
+	parts := pathPart.FindAllString(path, -1)
+	at = d.root
+	if d.long != nil {
+		if at, parts = d.long.find(d.text, parts); at == nil {
+			return nil, d.long.line
+		}
+	}
+	if at == nil {
 		return nil, 0
 	}
-	at, line = d.root, d.root.Line
-	last := d.root
-	parts := pathPart.FindAllString(path, -1)
+	line = at.Line
+	last := at
 	for i := 0; i < len(parts); i++ {
 		key, next := child(at, parts[i])
 		if next == nil && i+1 < len(parts) { // a key with a dot in it: river.level_m

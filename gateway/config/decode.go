@@ -17,6 +17,11 @@ import (
 // Decode fills target, a pointer to a struct with yaml tags, and returns every
 // fault. A key that the document leaves out keeps what target had.
 func (d *Document) Decode(target any) Faults {
+	if d.long != nil {
+		if faults, ok := d.decodeList(target); ok {
+			return faults
+		}
+	}
 	if d.root == nil {
 		return nil
 	}
@@ -33,6 +38,7 @@ type decoder struct {
 	faults Faults
 	depth  int
 	values int
+	fields map[reflect.Type]map[string][]int // of the structs so far; see fieldsOf
 }
 
 // An alias can point to what contains it, and a few lines of aliases can stand
@@ -119,9 +125,15 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		d.fault(n, path, "want keys and values (%s), not %s", quoteList(keysOf(v.Type())), shape(n))
 		return
 	}
-	fields := map[string]reflect.Value{}
-	collect(v, fields)
-	seen := map[string]int{}
+	fields := d.fields[v.Type()]
+	if fields == nil { // once for each type: a list may have a hundred thousand of it
+		if d.fields == nil {
+			d.fields = map[reflect.Type]map[string][]int{}
+		}
+		fields = fieldsOf(v.Type())
+		d.fields[v.Type()] = fields
+	}
+	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := join(path, key.Value)
@@ -135,22 +147,26 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 			d.fault(key, at, "%s", unknownKey(key.Value, keysOf(v.Type())))
 			continue
 		}
-		d.value(value, field, at)
+		d.value(value, v.FieldByIndex(field), at)
 	}
 }
 
-// collect lists the fields of v by their yaml name; those of an inline struct
-// count as v's own.
-func collect(v reflect.Value, into map[string]reflect.Value) {
-	for i := range v.NumField() {
-		name, inline := fieldName(v.Type().Field(i))
+// fieldsOf lists the fields of a struct, as reflect's FieldByIndex has them, by their
+// yaml name; those of an inline struct count as its own.
+func fieldsOf(t reflect.Type) map[string][]int {
+	into := map[string][]int{}
+	for i := range t.NumField() {
+		name, inline := fieldName(t.Field(i))
 		switch {
 		case inline:
-			collect(v.Field(i), into)
+			for name, at := range fieldsOf(t.Field(i).Type) {
+				into[name] = append([]int{i}, at...)
+			}
 		case name != "":
-			into[name] = v.Field(i)
+			into[name] = []int{i}
 		}
 	}
+	return into
 }
 
 func fieldName(f reflect.StructField) (name string, inline bool) {
@@ -170,8 +186,7 @@ func fieldName(f reflect.StructField) (name string, inline bool) {
 }
 
 func keysOf(t reflect.Type) []string {
-	into := map[string]reflect.Value{}
-	collect(reflect.New(t).Elem(), into)
+	into := fieldsOf(t)
 	keys := make([]string, 0, len(into))
 	for k := range into {
 		keys = append(keys, k)

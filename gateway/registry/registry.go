@@ -312,6 +312,18 @@ func (r *Registry) Prepare(d telemetry.DeviceChange, isNew bool, configured []te
 	}, nil
 }
 
+// Changes reports whether something was changed of what is known of devices.
+func (r *Registry) Changes() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.doc.Devices {
+		if len(c.Set) > 0 || c.New {
+			return true
+		}
+	}
+	return false
+}
+
 // Apply returns the devices of the configuration with what was changed at run
 // time.
 func (r *Registry) Apply(configured []telemetry.Device) []telemetry.Device {

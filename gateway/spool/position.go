@@ -388,6 +388,15 @@ func (p *positions) store(ctx context.Context) error {
 	return nil
 }
 
+// empties reports whether this process drops what all followers of a log have.
+func (s *Spool) empties() bool {
+	switch s.options.Part.Role {
+	case "", RoleRules, RoleIOC:
+		return true
+	}
+	return false
+}
+
 // emptied returns up to where a log may be emptied, and whether this process does.
 func (p *positions) emptied(c *core) (upTo uint64, does bool) {
 	switch p.spool.options.Part.Role {

@@ -27,7 +27,9 @@ type room struct {
 	wake     chan struct{}
 	emptied  time.Time
 	upTo     uint64 // what was emptied last
-	failing  bool
+
+	since time.Time // of the first of the looks that fail now; zero: the last one did not
+	told  bool      // that they fail
 }
 
 func newRoom(s *Spool) *room {
@@ -68,11 +70,42 @@ func (r *room) watch() {
 		if r.spool.ends != nil {
 			r.spool.ends.sync()
 		}
-		err := r.empty(r.spool.life, now)
-		if err != nil && !r.failing && r.spool.deposed.Err() == nil {
-			r.spool.logger.Warn("empty the readings that all followers have", "error", err)
+		if err := r.empty(r.spool.life, now); r.spool.deposed.Err() == nil {
+			r.tell(err, time.Now())
 		}
-		r.failing = err != nil
+	}
+}
+
+// roomGrace is how long looks at logs in a cluster may fail before that is told. While
+// a server is away, and leaders are elected anew, they fail on every machine; it means
+// nothing, since they are made again every few seconds.
+const roomGrace = time.Minute
+
+// tell says once that looks at the logs fail, and that they do no more. What is wrong
+// with the cluster itself is told where it is found.
+func (r *room) tell(err error, now time.Time) {
+	s := r.spool
+	switch {
+	case err == nil:
+		if r.told {
+			s.logger.Info("it is known again how full the logs are")
+		}
+		r.since, r.told = time.Time{}, false
+		return
+	case r.since.IsZero():
+		r.since = now
+	}
+	if r.told || s.config.URL != "" && now.Sub(r.since) < roomGrace {
+		return
+	}
+	if s.cluster != nil && s.cluster.health() != nil {
+		return
+	}
+	r.told = true
+	if s.empties() {
+		s.logger.Warn("what all followers have cannot be dropped from the logs, which grow meanwhile; trying again", "error", err)
+	} else {
+		s.logger.Warn("it is not known how full the logs are; trying again", "error", err)
 	}
 }
 
