@@ -124,6 +124,7 @@ func TestRolesApart(t *testing.T) {
 		got := centre.got()
 		return got[len(got)-1].State == telemetry.Cleared
 	})
+	eventually(t, "the machine knows where the centre is", 20*time.Second, func() bool { return field.machine().Centre != "" })
 	refusesChanges(t, field, desk)
 	if code := field.stop(); code != 0 {
 		t.Errorf("exit code %d\n%s", code, field.output)
