@@ -38,6 +38,14 @@ type Position struct {
 // same reports whether two positions are one.
 func (p Position) same(o Position) bool { return p.Seq == o.Seq && p.Line == o.Line }
 
+// beyond reports whether p is behind o: there is something that p has and o has not.
+func (p Position) beyond(o Position) bool {
+	if p.Seq != o.Seq {
+		return p.Seq > o.Seq
+	}
+	return o.Line != 0 && (p.Line == 0 || p.Line > o.Line)
+}
+
 // next is the sequence to go on from.
 func (p Position) next() uint64 {
 	if p.Line > 0 {
