@@ -116,10 +116,12 @@ type base struct {
 	tries    int           // requests for readings that were answered wholly since the last one
 }
 
-// A failing is what a partition says instead of writing, though it may have written.
+// A failing is what a partition says instead of writing, though it may have written,
+// or will.
 type failing struct {
 	says  error
 	after bool
+	later func(id string, records []telemetry.Reading) // instead of writing
 }
 
 func newBase(t testing.TB) *base { return newBaseOf(t, 1) }
@@ -181,6 +183,9 @@ func (b *base) partition(n int, log *spool.Log[telemetry.Reading]) Partition {
 			switch {
 			case f.says == nil:
 				log.AppendOnce(id, records, done)
+			case f.later != nil:
+				f.later(id, slices.Clone(records))
+				go done(f.says)
 			case f.after:
 				log.AppendOnce(id, records, func(error) { done(f.says) })
 			default:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func onceAndInOrder(t *testing.T, c *base) {
 		{"answers are lost", func() { c.set(func() { c.misfires = 2 }) }},
 		{"the log is full", func() { c.fail(-1, failing{says: errFull}) }},
 		{"room again", func() { c.fail(-1, failing{}) }},
-		{"it says that it cannot write, and does", func() { c.fail(-1, failing{errUnsure, true}) }},
+		{"it says that it cannot write, and does", func() { c.fail(-1, failing{says: errUnsure, after: true}) }},
 		{"it can", func() { c.fail(-1, failing{}) }},
 		{"it cannot write", func() { c.fail(-1, failing{says: errUnsure}) }},
 		{"it can", func() { c.fail(-1, failing{}) }},
@@ -62,7 +63,7 @@ func onceAndInOrder(t *testing.T, c *base) {
 			{"a partition is full", func() { c.fail(one, failing{says: errFull}) }},
 			{"the centre restarts in the middle of a piece", c.restart},
 			{"room again", func() { c.fail(one, failing{}) }},
-			{"a partition says that it cannot write, and does", func() { c.fail(one, failing{errUnsure, true}) }},
+			{"a partition says that it cannot write, and does", func() { c.fail(one, failing{says: errUnsure, after: true}) }},
 			{"the field restarts and cuts its log otherwise", func() { f.config.MaxRate = 64 << 10; f.restart() }},
 			{"it can", func() { c.fail(one, failing{}) }},
 			{"a partition cannot write", func() { c.fail(one, failing{says: errUnsure}) }},
@@ -119,7 +120,7 @@ func byChance(t *testing.T, c *base, steps int, seed uint64) {
 		case 0:
 			c.fail(partition, failing{says: errFull})
 		case 1, 2:
-			c.fail(partition, failing{errUnsure, what == 1})
+			c.fail(partition, failing{says: errUnsure, after: what == 1})
 		case 3:
 			c.fail(-1, failing{})
 		case 4:
@@ -149,6 +150,81 @@ func byChance(t *testing.T, c *base, steps int, seed uint64) {
 		if err := c.wrong(f.next); err != nil {
 			t.Fatalf("after %d steps: %v", n+1, err)
 		}
+	}
+}
+
+// TestLate: what an earlier owner of the part has sent arrives when the next one has
+// opened the log, or has made sure of it, before the field sends it again; or when
+// that is on disk.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"opened", "sure", "after"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			c := newBaseOf(t, 4)
+			f := newBox(t, "box", Config{URL: c.server.URL, Heartbeat: telemetry.Duration(time.Second)})
+			f.receive(20, 50)
+			f.run()
+			eventually(t, "what was there", f.pushed)
+			type sent struct {
+				partition int
+				id        string
+				records   []telemetry.Reading
+			}
+			var mu sync.Mutex
+			var late []sent
+			for n := range c.parts {
+				c.fail(n, failing{says: errUnsure, later: func(id string, records []telemetry.Reading) {
+					mu.Lock()
+					defer mu.Unlock()
+					if id != "" {
+						late = append(late, sent{n, id, records})
+					}
+				}})
+			}
+			f.receive(1, 3000)
+			eventually(t, "it is on its way", func() bool { mu.Lock(); defer mu.Unlock(); return len(late) > 1 })
+			held := make(chan struct{})
+			c.set(func() { c.holds = held })
+			c.fail(-1, failing{})
+			c.restart()
+			earlier := openSpool(t, t.TempDir(), nil, func(o *spool.Options) {
+				o.Config = spool.Config{URL: c.cluster, Replicas: 1, Partitions: c.parts, MaxBytes: 256 << 20}
+				o.Part = spool.Part{Role: spool.RoleIngest}
+			})
+			release := func() { c.set(func() { c.holds = nil }); close(held) }
+			if when == "after" {
+				release()
+				eventually(t, "pushed", f.pushed)
+			}
+			if when == "sure" {
+				if err := c.receiver.settle(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			taken := 0
+			for _, one := range late {
+				done := make(chan error, 1)
+				earlier.ReadingsOf(one.partition).AppendOnce(one.id, one.records, func(err error) { done <- err })
+				if err := <-done; err == nil {
+					taken++
+				} else if there := (*spool.ThereError)(nil); !errors.As(err, &there) {
+					t.Fatal(err)
+				}
+			}
+			if when != "after" {
+				release()
+				eventually(t, "pushed", f.pushed)
+			}
+			if (taken > 0) != (when != "after") {
+				t.Errorf("%d of %d late frames are taken", taken, len(late))
+			}
+			f.receive(3, 100)
+			eventually(t, "pushed on", f.pushed)
+			if err := c.wrong(f.next); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
