@@ -90,6 +90,7 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 		return nil, err
 	}
 	g.openIntake(s.Partitioned(), m.clock)
+	g.intake.HearElsewhere() // see listen
 	if err := g.openParser(); err != nil {
 		return nil, err
 	}

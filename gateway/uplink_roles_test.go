@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -228,4 +231,86 @@ func TestUplinkStandby(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%d readings once and in order; the one that stood by went on after %s", n, took.Round(10*time.Millisecond))
+}
+
+// TestUplinkHandedOn pushes through a machine that only hands on, with accounts: what is
+// asked there is answered as by the machine that has the part ioc, and while none has
+// it the field says so.
+func TestUplinkHandedOn(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t, 1)
+	accounts := filepath.Join(t.TempDir(), "accounts.jsonl")
+	machine := func() *gatewayProcess {
+		g := machineWith(t, url, nowhere, fmt.Sprintf("uplink: {accept: true}\naccounts: {file: %q}\n", accounts))
+		g.called("centre")
+		return g
+	}
+	hall, desk := machine(), machine()
+	code, said, stderr := command(t, "account", "add", "kim-long-box", "--role", "gateway", "--device", "*", "--config", filepath.Join(hall.dir, "gateway.yaml"))
+	if code != exitWell {
+		t.Fatal(stderr)
+	}
+	secret := regexp.MustCompile(`[A-Z2-7]{26}`).FindString(said)
+	hall.as("console")
+	f := prepare(t, fmt.Sprintf("uplink: {url: \"http://%s\", heartbeat: 1s, secret: %q}\n", hall.ports.console, secret))
+	f.called("kim-long-box")
+	f.start()
+	says := func(g *gatewayProcess, want string) {
+		t.Helper()
+		var out string
+		eventually(t, want, 20*time.Second, func() bool {
+			_, out, _ = command(t, "health", "--data", filepath.Join(g.dir, "data"))
+			return strings.Contains(strings.Join(strings.Fields(out), " "), want)
+		})
+	}
+	says(f, "NOT CONNECTED, all is kept for it the centre refuses: no machine has the part ioc now")
+	desk.launch("run", "--config", filepath.Join(desk.dir, "gateway.yaml"), "--roles", "ioc")
+	says(f, "uplink centre connected")
+	f.writeNumbered(0, 1000)
+	pushed(t, f, 20*time.Second)
+	says(desk, "gateway kim-long-box up to date heard")
+
+	post := func(what, version, secret string, body []byte) (int, string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+hall.ports.console+"/api/v1/uplink/"+what, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Haidang-Uplink", version)
+		request.Header.Set("Content-Encoding", "zstd")
+		request.SetBasicAuth("kim-long-box", secret)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(text)
+	}
+	for _, one := range []struct {
+		what, path, version, secret string
+		body                        []byte
+		status                      int
+		reason                      string
+	}{
+		{"a body as large as may be", "readings", "1", secret, make([]byte, 1<<20), 400, `"reason":"body"`},
+		{"a larger one", "readings", "1", secret, make([]byte, 1<<20+1), 413, `"reason":"too_large"`},
+		{"another version", "hello", "2", secret, nil, 400, `"reason":"version"`},
+		{"another gateway", "hello", "1", secret, []byte(`{"gateway":"phu-oc-box","epoch":"e"}`), 403, `"reason":"name"`},
+		{"another secret", "hello", "1", "wrong", nil, 401, "unknown account"},
+	} {
+		if status, text := post(one.path, one.version, one.secret, one.body); status != one.status || !strings.Contains(text, one.reason) {
+			t.Errorf("%s: %d %s", one.what, status, text)
+		}
+	}
+	for _, g := range []*gatewayProcess{f, hall, desk} {
+		if code := g.stop(); code != 0 {
+			t.Errorf("exit code %d\n%s", code, g.output)
+		}
+	}
+	if err := counted(t, spool.Config{URL: url, Replicas: 1, Partitions: 2, MaxBytes: 64 << 20}, 1000); err != nil {
+		t.Error(err)
+	}
 }

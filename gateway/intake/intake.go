@@ -116,15 +116,16 @@ type Known struct {
 
 // An Intake implements telemetry.Intake.
 type Intake struct {
-	opts     Options
-	known    atomic.Pointer[world]
-	periods  atomic.Pointer[map[string][]telemetry.Period]
-	refused  atomic.Pointer[map[string]bool] // devices that are not registered
-	metrics  metrics
-	tracks   *tracks
-	total    atomic.Uint64
-	contacts contacts
-	links    *links
+	opts      Options
+	known     atomic.Pointer[world]
+	periods   atomic.Pointer[map[string][]telemetry.Period]
+	refused   atomic.Pointer[map[string]bool] // devices that are not registered
+	metrics   metrics
+	tracks    *tracks
+	total     atomic.Uint64
+	contacts  contacts
+	links     *links
+	heardElse atomic.Bool // see HearElsewhere
 
 	mu      sync.Mutex
 	stamps  map[series]stamp
@@ -209,13 +210,7 @@ func (in *Intake) take(source string, readings []telemetry.Reading, done func(er
 func (in *Intake) Receive(source string, readings []telemetry.Reading, done func(error)) (good []int) {
 	a := in.arriving(source)
 	letters := a.sift(readings, func(i int) { good = append(good, i) })
-	in.metrics.accept(source, len(good))
-	in.total.Add(uint64(len(good)))
-	in.mu.Lock()
-	for _, i := range good {
-		in.hear(&readings[i], source, a.receipt)
-	}
-	in.mu.Unlock()
+	in.noteAt(source, readings, good, a.receipt)
 	if len(letters) == 0 {
 		done(nil)
 		return good

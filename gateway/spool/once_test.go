@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"haidang/gateway/telemetry"
 )
@@ -88,5 +90,35 @@ func TestAppendOnceEmbedded(t *testing.T) {
 	}
 	if got := levelsOf(t, s, 0); len(got) != 2 {
 		t.Errorf("%d readings, want 2", len(got))
+	}
+}
+
+// TestLeaseOfReadings: who was cut off for longer than its lease lives brings no
+// readings into the log any more, not even when it is connected again.
+func TestLeaseOfReadings(t *testing.T) {
+	t.Parallel()
+	for _, part := range []Part{{Role: RoleIOC}, {}} {
+		t.Run(part.String(), func(t *testing.T) {
+			t.Parallel()
+			c := startCluster(t, "lease-of-readings-"+part.String(), 1)
+			config := c.inParts(0, 1)
+			way := forward(t, c.ports[0])
+			cut := config
+			cut.URL = way.url()
+			brief := func(o *Options) { o.leaseLife = 3 * time.Second }
+			first := open(t, t.TempDir(), as(cut, part, brief))
+			if err := once(first, 0, "one", 1); err != nil {
+				t.Fatal(err)
+			}
+			way.lead(0)
+			second := open(t, t.TempDir(), as(config, part, brief))
+			way.lead(c.ports[0])
+			if err := once(first, 0, "two", 2); !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrTaken) {
+				t.Errorf("the first appends: %v, want ErrUnavailable and ErrTaken", err)
+			}
+			if got := levelsOf(t, second, 0); !slices.Equal(got, []float64{1}) {
+				t.Errorf("the log has %v, want 1", got)
+			}
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -373,7 +374,7 @@ func (r *Receiver) guest(request *http.Request, gateway, epoch string, hello *He
 	if g.epoch != epoch {
 		renamed := hello != nil && hello.Was != "" && hello.Was == g.epoch
 		if g.epoch != "" && !renamed && now.Sub(g.heard) < stranger {
-			r.tellLocked(gateway, reasonTwo, fmt.Sprintf("two gateways push as %q, from %s and %s: each log is taken while the other is silent for %s; give one another name", gateway, g.address, request.RemoteAddr, stranger))
+			r.tellLocked(gateway, reasonTwo, fmt.Sprintf("two gateways push as %q, from %s and %s: each log is taken while the other is silent for %s; give one another name", gateway, g.address, addressOf(request), stranger))
 			return nil, refuse(http.StatusConflict, reasonTwo, "another log is pushed as gateway %q, from %s, %s ago: two gateways have one name, or this one was replaced less than %s ago", gateway, g.address, now.Sub(g.heard).Round(time.Second), stranger)
 		}
 		if hello == nil {
@@ -381,9 +382,18 @@ func (r *Receiver) guest(request *http.Request, gateway, epoch string, hello *He
 		}
 		g.epoch = epoch
 	}
-	g.heard, g.address = now, request.RemoteAddr
+	g.heard, g.address = now, addressOf(request)
 	r.metrics.heard.WithLabelValues(gateway).Set(float64(now.UnixMilli()) / 1000)
 	return g, nil
+}
+
+// addressOf is where a request comes from, for people: of one that another machine of
+// the centre hands on, what that says as well.
+func addressOf(request *http.Request) string {
+	if first, err := netip.ParseAddr(request.Header.Get("X-Forwarded-For")); err == nil {
+		return first.String() + " by way of " + request.RemoteAddr
+	}
+	return request.RemoteAddr
 }
 
 // nobody stands for gateways whose name is not known; it is no name.

@@ -127,8 +127,12 @@ const (
 	reasonTwo      = "two_gateways"  // another log pushes under this name
 	reasonFull     = "full"          // the centre's log does not take it now
 	reasonStarting = "starting"      // the centre
+	reasonMoving   = "moving"        // to another of its machines: none has it now
 	reasonMany     = "many_gateways" // more than maxMembers
 )
+
+// passes reports whether nobody need do anything about a refusal.
+func (r *refusal) passes() bool { return r.Reason == reasonStarting || r.Reason == reasonMoving }
 
 // A part is some lines of one frame of the field's log.
 type part struct {
