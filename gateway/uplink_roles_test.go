@@ -106,7 +106,7 @@ func sent(field *gatewayProcess) int {
 // TestUplinkRoles pushes a backlog to a centre of machines with roles, by way of one
 // that has not the part ioc. The one that has it is killed in the middle, and another
 // goes on: each reading is in its partition once and in order, and a warning of the
-// field is told once. HAIDANG_UPLINK_FOR=10m kills on for as long.
+// field is told once. HAIDANG_UPLINK_FOR=10m kills on for as long, the others as well.
 func TestUplinkRoles(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int{1, 4} {
@@ -134,8 +134,7 @@ func pushToRoles(t *testing.T, partitions int) {
 	field.called("kim-long-box")
 	field.start()
 	field.writeNumbered(0, each)
-	river := field.client("river")
-	field.publish(river, "telemetry/kim-long/river", `{"level_m":9}`)
+	field.publish(field.client("river"), "telemetry/kim-long/river", `{"level_m":9}`)
 
 	lasting, chance := time.Duration(0), rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	if text := os.Getenv("HAIDANG_UPLINK_FOR"); text != "" {
@@ -162,9 +161,18 @@ func pushToRoles(t *testing.T, partitions int) {
 		eventually(t, "it is pushed again", 40*time.Second, func() bool { return sent(field) > before+500 })
 		longest = max(longest, time.Since(killed))
 		leader.launch("run", "--config", leader.dir+"/gateway.yaml", "--roles", "ioc,console")
+		switch {
+		case lasting == 0:
+		case chance.IntN(3) == 0:
+			works.kill()
+			works.launch("run", "--config", works.dir+"/gateway.yaml", "--roles", "ingest,rules,store,console")
+		case chance.IntN(2) == 0:
+			field.kill()
+			field.start()
+		}
 	}
 	pushed(t, field, 2*time.Minute)
-	field.publish(river, "telemetry/kim-long/river", `{"level_m":0.1}`)
+	field.publish(field.client("river-2"), "telemetry/kim-long/river", `{"level_m":0.1}`)
 	eventually(t, "the warning of the field is over", 20*time.Second, func() bool {
 		return slices.ContainsFunc(centre.got(), func(w telemetry.Warning) bool { return w.State == telemetry.Cleared && w.Gateway != "" })
 	})
