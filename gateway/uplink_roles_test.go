@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,7 +107,8 @@ func sent(field *gatewayProcess) int {
 // TestUplinkRoles pushes a backlog to a centre of machines with roles, by way of one
 // that has not the part ioc. The one that has it is killed in the middle, and another
 // goes on: each reading is in its partition once and in order, and a warning of the
-// field is told once. HAIDANG_UPLINK_FOR=10m kills on for as long, the others as well.
+// field is told once. HAIDANG_UPLINK_FOR=10m kills on for as long, the others as well, and freezes
+// machines.
 func TestUplinkRoles(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int{1, 4} {
@@ -140,7 +142,7 @@ func pushToRoles(t *testing.T, partitions int) {
 	if text := os.Getenv("HAIDANG_UPLINK_FOR"); text != "" {
 		lasting, _ = time.ParseDuration(text)
 	}
-	n, kills, begin := each, 0, time.Now()
+	n, kills, freezes, begin := each, 0, 0, time.Now()
 	var longest time.Duration
 	for again := true; again; again = time.Since(begin) < lasting {
 		n += each
@@ -155,12 +157,22 @@ func pushToRoles(t *testing.T, partitions int) {
 			}
 			return i >= 0
 		})
-		leader.kill()
-		kills++
+		frozen := lasting > 0 && chance.IntN(2) == 0
+		if frozen {
+			_ = leader.cmd.Process.Signal(syscall.SIGSTOP)
+			freezes++
+		} else {
+			leader.kill()
+			kills++
+		}
 		killed, before := time.Now(), sent(field)
 		eventually(t, "it is pushed again", 40*time.Second, func() bool { return sent(field) > before+500 })
 		longest = max(longest, time.Since(killed))
-		leader.launch("run", "--config", leader.dir+"/gateway.yaml", "--roles", "ioc,console")
+		if frozen {
+			_ = leader.cmd.Process.Signal(syscall.SIGCONT)
+		} else {
+			leader.launch("run", "--config", leader.dir+"/gateway.yaml", "--roles", "ioc,console")
+		}
 		switch {
 		case lasting == 0:
 		case chance.IntN(3) == 0:
@@ -198,9 +210,9 @@ func pushToRoles(t *testing.T, partitions int) {
 	}
 	config := spool.Config{URL: url, Replicas: 1, Partitions: partitions, MaxBytes: 2 << 30}
 	if err := counted(t, config, n); err != nil {
-		t.Errorf("after %d kills: %v", kills, err)
+		t.Errorf("after %d kills and %d times frozen: %v", kills, freezes, err)
 	}
-	t.Logf("%d readings once and in order after %d kills of the machine that has the part ioc; longest until it was pushed again %s; warnings told %v", n, kills, longest.Round(10*time.Millisecond), told)
+	t.Logf("%d readings once and in order; the machine that has the part ioc was killed %d times and frozen %d times; longest until it was pushed again %s; warnings told %v", n, kills, freezes, longest.Round(10*time.Millisecond), told)
 }
 
 // TestUplinkStandby pushes a backlog to a centre without roles whose log is in a
