@@ -21,7 +21,7 @@ import (
 
 // startNATS starts servers of one cluster in this process, or one that is alone; each
 // may be ended with Shutdown.
-func startNATS(t *testing.T, size int) (servers []*server.Server, url string) {
+func startNATS(t testing.TB, size int) (servers []*server.Server, url string) {
 	t.Helper()
 	ports := freePorts(t, 2*size)
 	routes := strings.Join(ports[size:], ", nats://")

@@ -141,7 +141,8 @@ func (m *machine) take(ctx context.Context, p *duty) (_ *spool.Spool, end func()
 	s, err := spool.Open(ctx, spool.Options{
 		Dir: filepath.Join(cfg.Data, "spool"), Config: cfg.Spool, Now: m.clock.Now, Gateway: cfg.Gateway,
 		Part: p.Part, Console: m.ownURL(), Status: m.statusOf(p.Part), Registerer: reg, Logger: m.logger,
-		Followers: []string{followStore, followRules}, // a partition is emptied up to the slower one, wherever that is
+		// A partition is emptied up to the slowest one, wherever that is.
+		Followers: append([]string{followStore, followRules}, cfg.uplinkFollowers()...),
 	})
 	if err != nil {
 		end()

@@ -90,6 +90,7 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 		return nil, err
 	}
 	g.openIntake(s.Partitioned(), m.clock)
+	g.intake.HearElsewhere() // see listen
 	if err := g.openParser(); err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 		return nil, err
 	}
 	g.evaluator = openReader(s.Partitioned(), m.clock.Now, reg, g)
-	return g, nil
+	return g, g.openReceiver(ctx)
 }
 
 // openParser makes what reads again what the brokers of other machines have set
@@ -219,6 +220,7 @@ func (g *instance) followForCentre(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { g.keepArchive(ctx); return nil })
 	group.Go(func() error { g.runDrills(ctx); return nil })
 	group.Go(func() error { return g.letters.Run(ctx) })
+	g.followUplinks(ctx, group)
 	group.Go(func() error {
 		return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: "influx"}, transitions(isOfWarning, g.storeWarnings))
 	})

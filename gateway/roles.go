@@ -90,8 +90,8 @@ func (c *Configuration) elsewhere() []telemetry.Fault {
 			faults = append(faults, telemetry.Faultf(fmt.Sprintf("bridges[%d].forward", i), "forwarding follows the whole log, and a machine with roles does not: forward from a gateway without roles"))
 		}
 	}
-	if c.Uplink.Accept || c.Uplink.Sends() {
-		faults = append(faults, telemetry.Faultf("uplink", "how far a gateway has pushed stands in one log, and machines with roles share several: not with roles; let a gateway without roles accept pushes"))
+	if c.Uplink.Sends() {
+		faults = append(faults, telemetry.Faultf("uplink.url", "pushing on follows the whole log, and a machine with roles does not: push from a gateway without roles"))
 	}
 	if c.takesIn() && len(c.Roles) > 0 && c.writePort() != "" && !c.hasAccounts() {
 		open := influx.Config{Listen: c.writePort()}

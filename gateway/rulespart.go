@@ -80,7 +80,7 @@ func endOrphans(ctx context.Context, s *spool.Spool, partition int, at time.Time
 	}
 	var ends []telemetry.Transition
 	for _, w := range board.Warnings(false) {
-		if spool.PartitionOf(cmp.Or(w.Site, w.Device), s.Partitions()) != partition || held[w.ID] || w.Exercise {
+		if spool.PartitionOf(cmp.Or(w.Site, w.Device), s.Partitions()) != partition || held[w.ID] || w.Exercise || w.Gateway != "" {
 			continue
 		}
 		if end, ok := board.End(w.ID, at); ok {

@@ -54,14 +54,8 @@ func (c *Configuration) warningFollowers(recipients []string) []string {
 
 // openUplink makes what pushes, and what takes pushes.
 func (g *instance) openUplink(ctx context.Context) (err error) {
-	if g.cfg.Uplink.Accept {
-		if g.uplinks.receiver, err = uplink.NewReceiver(ctx, g.uplinkDoor()); err != nil {
-			return err
-		}
-		g.onClose(g.uplinks.receiver.Close)
-	}
-	if !g.cfg.Uplink.Sends() {
-		return nil
+	if err := g.openReceiver(ctx); err != nil || !g.cfg.Uplink.Sends() {
+		return err
 	}
 	g.uplinks.sender, err = uplink.NewSender(uplink.Options{
 		Config: g.cfg.Uplink, Gateway: g.cfg.Gateway,
@@ -73,6 +67,18 @@ func (g *instance) openUplink(ctx context.Context) (err error) {
 	})
 	if err == nil {
 		g.onClose(g.uplinks.sender.Close)
+	}
+	return err
+}
+
+// openReceiver makes what takes pushes, where it is configured: of machines with
+// roles, on the one that has the part ioc.
+func (g *instance) openReceiver(ctx context.Context) (err error) {
+	if !g.cfg.Uplink.Accept {
+		return nil
+	}
+	if g.uplinks.receiver, err = uplink.NewReceiver(ctx, g.uplinkDoor()); err == nil {
+		g.onClose(g.uplinks.receiver.Close)
 	}
 	return err
 }
@@ -112,8 +118,7 @@ func (g *instance) uplinkState() uplink.State {
 
 // uplinkDoor is what pushes come into.
 func (g *instance) uplinkDoor() uplink.Door {
-	readings := g.spool.Readings()
-	return uplink.Door{
+	d := uplink.Door{
 		Gateway: g.cfg.Gateway,
 		Decode: func(lines []byte) ([]telemetry.Reading, error) {
 			return spool.NewLineDecoder().Decode(nil, lines)
@@ -124,9 +129,7 @@ func (g *instance) uplinkDoor() uplink.Door {
 			}
 			return len(r.Device)
 		},
-		Forward:   g.intake.Forward,
-		Unwritten: func(err error) bool { return errors.Is(err, spool.ErrFull) || errors.Is(err, spool.ErrClosed) },
-		Accept:    g.intake.Accept, SetAside: g.intake.SetAside,
+		Receive: g.intake.Receive, Accept: g.intake.Accept, SetAside: g.intake.SetAside,
 		Step: g.stepOfGuest,
 		End: func(ctx context.Context, gateway string, but map[string]bool) error {
 			return g.centre.forget(ctx, gateway, g.now(), but)
@@ -135,12 +138,36 @@ func (g *instance) uplinkDoor() uplink.Door {
 			w, known := g.centre.Warning(id)
 			return known && w.State != telemetry.Cleared
 		},
-		Scan: g.scanUplink, Last: readings.Last,
-		Commit:  func(ctx context.Context, seq uint64) error { return readings.Commit(ctx, followGuests, seq) },
-		Load:    func(ctx context.Context) ([]byte, error) { return g.spool.LoadCheckpoint(ctx, uplinkTaken) },
-		Save:    func(ctx context.Context, text []byte) error { return g.spool.SaveCheckpoint(ctx, uplinkTaken, text) },
-		Started: func() bool { return g.started(context.Background()) == nil },
-		Now:     time.Now, Registerer: g.reg, Logger: g.logger,
+		PartitionOf: func(site string) int { return spool.PartitionOf(site, g.spool.Partitions()) },
+		Shared:      g.cfg.Spool.URL != "",
+		Load:        func(ctx context.Context) ([]byte, error) { return g.spool.LoadCheckpoint(ctx, uplinkTaken) },
+		Save:        func(ctx context.Context, text []byte) error { return g.spool.SaveCheckpoint(ctx, uplinkTaken, text) },
+		Started:     func() bool { return g.started(context.Background()) == nil },
+		Now:         time.Now, Registerer: g.reg, Logger: g.logger,
+	}
+	for n := range g.spool.Partitions() {
+		d.Partitions = append(d.Partitions, uplinkPartition(g.spool.ReadingsOf(n)))
+	}
+	return d
+}
+
+// uplinkPartition is a partition of the readings as pushes come into it.
+func uplinkPartition(log *spool.Log[telemetry.Reading]) uplink.Partition {
+	return uplink.Partition{
+		Append:    log.AppendOnce,
+		Unwritten: func(err error) bool { return errors.Is(err, spool.ErrFull) || errors.Is(err, spool.ErrClosed) },
+		There: func(err error) (uint64, bool) {
+			there, is := errors.AsType[*spool.ThereError](err)
+			if !is {
+				return 0, false
+			}
+			return there.Seq, true
+		},
+		Scan: func(ctx context.Context, from uint64, each func([]telemetry.Reading, func() ([]telemetry.Reading, error))) error {
+			return scanUplink(ctx, log, from, each)
+		},
+		Last:   log.Last,
+		Commit: func(ctx context.Context, seq uint64) error { return log.Commit(ctx, followGuests, seq) },
 	}
 }
 
@@ -157,9 +184,8 @@ func (g *instance) stepOfGuest(ctx context.Context, steps []telemetry.Transition
 	return g.centre.Step(ctx, steps)
 }
 
-// scanUplink reads the records of pushes out of the log, from a frame on.
-func (g *instance) scanUplink(ctx context.Context, from uint64, each func(*telemetry.Reading)) error {
-	log := g.spool.Readings()
+// scanUplink reads the records of pushes out of a log, from a frame on.
+func scanUplink(ctx context.Context, log *spool.Log[telemetry.Reading], from uint64, each func(records []telemetry.Reading, frame func() ([]telemetry.Reading, error))) error {
 	last := log.Last()
 	if from > last {
 		return nil
@@ -174,14 +200,18 @@ func (g *instance) scanUplink(ctx context.Context, from uint64, each func(*telem
 				continue
 			}
 			read = f.Seq
+			var records []telemetry.Reading
 			for _, line := range linesOfKind(f.Lines, telemetry.KindUplink) {
-				records, err := spool.NewLineDecoder().Decode(nil, line)
+				more, err := spool.NewLineDecoder().Decode(nil, line)
 				if err != nil {
 					return &spool.DamagedFrame{Seq: f.Seq, Err: err}
 				}
-				for j := range records {
-					each(&records[j])
-				}
+				records = append(records, more...)
+			}
+			if len(records) > 0 {
+				kept := *f
+				kept.Lines = bytes.Clone(f.Lines) // the batch is ours for this call only
+				each(records, kept.Records)
 			}
 		}
 		if b.Last() >= last {

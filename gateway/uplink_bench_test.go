@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,14 +52,19 @@ func (g *gatewayProcess) writeReadings(b testing.TB, n int) (size int) {
 	return size
 }
 
+// backlogOf is how many readings wait.
+func backlogOf() int {
+	if n, err := strconv.Atoi(os.Getenv("HAIDANG_UPLINK_READINGS")); err == nil {
+		return n
+	}
+	return 100_000
+}
+
 // BenchmarkUplinkCatchUp pushes what has waited in the field (HAIDANG_UPLINK_READINGS,
 // 100,000) to a centre on the same machine: two processes, each with its rules and its
 // store.
 func BenchmarkUplinkCatchUp(b *testing.B) {
-	n := 100_000
-	if text := os.Getenv("HAIDANG_UPLINK_READINGS"); text != "" {
-		n, _ = strconv.Atoi(text)
-	}
+	n := backlogOf()
 	p := newPushedPair(b, "")
 	p.field.start()
 	raw := 0
@@ -84,4 +91,56 @@ func BenchmarkUplinkCatchUp(b *testing.B) {
 	b.ReportMetric(sent/records, "B/reading")
 	b.ReportMetric(lines/sent, "ratio")
 	b.ReportMetric(float64(raw)/records, "raw-B/reading")
+}
+
+// BenchmarkUplinkRoles pushes the same backlog to a centre with roles: two machines, of
+// which one only hands on, one NATS server, and an InfluxDB that takes all and keeps
+// nothing, on this machine.
+func BenchmarkUplinkRoles(b *testing.B) {
+	for _, partitions := range []int{1, 4} {
+		b.Run(fmt.Sprintf("partitions=%d", partitions), func(b *testing.B) { benchmarkRoles(b, partitions, backlogOf()) })
+	}
+}
+
+func benchmarkRoles(b *testing.B, partitions, n int) {
+	_, url := startNATS(b, 1)
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	b.Cleanup(sink.Close)
+	machine := func(roles string) *gatewayProcess {
+		g := prepare(b, fmt.Sprintf("spool: {url: %q, max_bytes: 2GiB, partitions: %d, replicas: 1}\nuplink: {accept: true}\n", url, partitions))
+		g.elsewhere(sink.URL)
+		g.called("centre")
+		g.launch("run", "--config", filepath.Join(g.dir, "gateway.yaml"), "--roles", roles)
+		return g
+	}
+	hall := machine("console")
+	field := prepare(b, fmt.Sprintf("uplink: {url: \"http://%s\"}\n", hall.ports.console))
+	field.called("kim-long-box")
+	field.start()
+	desk := machine("ingest,rules,store,ioc")
+	for b.Loop() {
+		desk.stop()
+		field.writeReadings(b, n)
+		eventually(b, "the field is idle", 10*time.Minute, func() bool {
+			return field.metric("haidang_spool_follower_lag_frames", `follower="influx"`)+field.metric("haidang_spool_follower_lag_frames", `follower="rules"`) <= 1
+		})
+		began := sent(field)
+		desk.launch("run", "--config", filepath.Join(desk.dir, "gateway.yaml"), "--roles", "ingest,rules,store,ioc")
+		eventually(b, "it is pushed", time.Minute, func() bool { return sent(field) > began })
+		from, centre, begin := sent(field), cpuSeconds(b, desk), time.Now()
+		eventually(b, "pushed", 10*time.Minute, func() bool {
+			<-time.After(200 * time.Millisecond) // being asked costs the field as well
+			return sent(field) >= began+n
+		})
+		took := time.Since(begin).Seconds()
+		pushed := float64(began + n - from)
+		b.ReportMetric(pushed/took, "readings/s")
+		b.ReportMetric((cpuSeconds(b, desk)-centre)/pushed*1e6, "centre-cpu-s/M")
+	}
+	for _, g := range []*gatewayProcess{desk, hall, field} {
+		g.stop()
+	}
 }

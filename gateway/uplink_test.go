@@ -57,7 +57,10 @@ func newLineProxy(t testing.TB, target string) *lineProxy {
 func (p *lineProxy) serve(conn net.Conn) {
 	defer conn.Close()
 	p.pass()
-	target, err := net.Dial("tcp", p.target)
+	p.mu.Lock()
+	to := p.target
+	p.mu.Unlock()
+	target, err := net.Dial("tcp", to)
 	if err != nil {
 		return
 	}
@@ -98,6 +101,13 @@ func (p *lineProxy) copy(to, from net.Conn) {
 	}
 	to.Close()
 	from.Close()
+}
+
+// lead makes new connections lead elsewhere.
+func (p *lineProxy) lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
 }
 
 // open lets bytes pass, or not.

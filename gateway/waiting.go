@@ -92,7 +92,7 @@ func (w *waitingRoom) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	}
 	to.Header().Set("Content-Type", "application/json")
 	to.WriteHeader(http.StatusServiceUnavailable)
-	_ = json.NewEncoder(to).Encode(map[string]any{"ready": false, "not_ready": map[string]string{"log": reason}})
+	_ = json.NewEncoder(to).Encode(map[string]any{"ready": false, "not_ready": map[string]string{"log": reason}, "detail": reason})
 }
 
 // close gives the address back to the console.

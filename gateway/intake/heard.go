@@ -55,7 +55,9 @@ func (in *Intake) note(source string, readings []telemetry.Reading, failures []f
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for i := range readings {
-		in.hear(&readings[i], source, at)
+		if !in.heardElse.Load() {
+			in.hear(&readings[i], source, at)
+		}
 	}
 	for i := range failures {
 		if h := in.heard[failures[i].device]; h != nil {
@@ -63,6 +65,23 @@ func (in *Intake) note(source string, readings []telemetry.Reading, failures []f
 		}
 	}
 }
+
+// noteAt is note of the readings at some places, which were judged elsewhere.
+func (in *Intake) noteAt(source string, readings []telemetry.Reading, places []int, at time.Time) {
+	in.metrics.accept(source, len(places))
+	in.total.Add(uint64(len(places)))
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, i := range places {
+		if !in.heardElse.Load() {
+			in.hear(&readings[i], source, at)
+		}
+	}
+}
+
+// HearElsewhere says that Hear is called with all that the log has, also with what comes
+// through this intake: that is not noted twice.
+func (in *Intake) HearElsewhere() { in.heardElse.Store(true) }
 
 // Hear notes what others took in, as their log has it: readings as they were judged,
 // and when they were received. Their sources, and devices that came by themselves,

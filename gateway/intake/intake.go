@@ -116,15 +116,16 @@ type Known struct {
 
 // An Intake implements telemetry.Intake.
 type Intake struct {
-	opts     Options
-	known    atomic.Pointer[world]
-	periods  atomic.Pointer[map[string][]telemetry.Period]
-	refused  atomic.Pointer[map[string]bool] // devices that are not registered
-	metrics  metrics
-	tracks   *tracks
-	total    atomic.Uint64
-	contacts contacts
-	links    *links
+	opts      Options
+	known     atomic.Pointer[world]
+	periods   atomic.Pointer[map[string][]telemetry.Period]
+	refused   atomic.Pointer[map[string]bool] // devices that are not registered
+	metrics   metrics
+	tracks    *tracks
+	total     atomic.Uint64
+	contacts  contacts
+	links     *links
+	heardElse atomic.Bool // see HearElsewhere
 
 	mu      sync.Mutex
 	stamps  map[series]stamp
@@ -175,8 +176,11 @@ func (in *Intake) take(source string, readings []telemetry.Reading, done func(er
 	a := in.arriving(source)
 	periods := *in.periods.Load()
 	var failures []failure
-	good, letters := a.sift(readings, func(r *telemetry.Reading) {
+	good := readings[:0]
+	letters := a.sift(readings, func(i int) {
+		r := &readings[i]
 		failures = in.judge(a.known, r, periods[r.Device], failures)
+		good = append(good, *r)
 	})
 	in.note(source, good, failures, a.receipt)
 	switch {
@@ -195,23 +199,24 @@ func (in *Intake) take(source string, readings []telemetry.Reading, done func(er
 	}
 }
 
-// Forward takes in readings that another gateway has received and judged, and a record
-// of the log's own that is in one frame with them: when it is on disk, they are, and
-// none of them is without it. Together they are at most of spool.MaxFrameBytes.
+// Receive takes in readings that another gateway has received and judged, but for
+// writing them: it returns the places of those that are to be written, which have
+// their site and their source then. It calls done once, at once when nothing is set
+// aside, else when that is on disk or not; done must not block.
 //
 // Names and values are checked, devices that are not registered are admitted or not,
 // and the delay is that until here, so that what comes late is late. Quality is what it
 // was, and nothing is calibrated: that was done where the readings were received.
-// Dead letters are no part of the frame.
-func (in *Intake) Forward(source string, readings []telemetry.Reading, record telemetry.Reading, done func(error)) {
+func (in *Intake) Receive(source string, readings []telemetry.Reading, done func(error)) (good []int) {
 	a := in.arriving(source)
-	good, letters := a.sift(readings, func(*telemetry.Reading) {})
-	in.note(source, good, nil, a.receipt)
-	if len(letters) > 0 {
-		done = both(done)
-		in.opts.Letters.AppendAsync(letters, done)
+	letters := a.sift(readings, func(i int) { good = append(good, i) })
+	in.noteAt(source, readings, good, a.receipt)
+	if len(letters) == 0 {
+		done(nil)
+		return good
 	}
-	in.opts.Readings.AppendAsync(append(good, record), done)
+	in.opts.Letters.AppendAsync(letters, done)
+	return good
 }
 
 // An arrival is what holds for all readings that come in together.
@@ -228,11 +233,9 @@ func (in *Intake) arriving(source string) arrival {
 	return arrival{Intake: in, source: source, receipt: receipt, set: set, known: in.known.Load()}
 }
 
-// sift checks, places and stamps readings, and calls judge with each that is for the
-// log. Those are good, in the memory of readings; letters tell what is set aside of
-// the others.
-func (a *arrival) sift(readings []telemetry.Reading, judge func(*telemetry.Reading)) (good []telemetry.Reading, letters []telemetry.DeadLetter) {
-	good = readings[:0]
+// sift checks, places and stamps readings, and calls take with the place of each that is
+// for the log; letters tell what is set aside of the others.
+func (a *arrival) sift(readings []telemetry.Reading, take func(i int)) (letters []telemetry.DeadLetter) {
 	for i := range readings {
 		r := &readings[i]
 		if reason, detail := a.check(&a.known.Known, r); reason != "" {
@@ -246,10 +249,9 @@ func (a *arrival) sift(readings []telemetry.Reading, judge func(*telemetry.Readi
 		}
 		r.Site, r.Source = site, a.source
 		a.stamp(r, a.receipt, a.set)
-		judge(r)
-		good = append(good, *r)
+		take(i)
 	}
-	return good, letters
+	return letters
 }
 
 // place returns the site of a reading's device; not ok when it is not admitted, and

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -56,6 +57,7 @@ type pending struct {
 	tickets  []ticket
 	born     time.Time // when its first record came
 	at       time.Time // receipt time that AppendAt gave; zero: the clock's
+	once     string    // the id that AppendOnce gave: nothing else is in the frame
 
 	seq      uint64 // its place; a guess until it is on disk
 	received time.Time
@@ -93,8 +95,9 @@ func newCore(s *Spool, at place) *core {
 }
 
 // enqueue puts lines behind those that are queued, in frames of that receipt
-// time (zero: the clock's). It copies them.
-func (c *core) enqueue(ctx context.Context, at time.Time, lines []byte, runs []run, count, controls int, done func(error)) {
+// time (zero: the clock's); with once in a frame of their own of that id. It copies
+// them.
+func (c *core) enqueue(ctx context.Context, at time.Time, once string, lines []byte, runs []run, count, controls int, done func(error)) {
 	if c.lowDisk.Load() {
 		c.metrics.refusedDisk.Add(float64(count))
 		c.refuse(c.diskFull(), done)
@@ -123,7 +126,7 @@ func (c *core) enqueue(ctx context.Context, at time.Time, lines []byte, runs []r
 		if last.whole != nil {
 			head, tail, n = cutLines(lines, MaxFrameBytes)
 		}
-		f := c.tail(len(head), at)
+		f := c.tail(len(head), at, once)
 		f.lines = append(f.lines, head...)
 		f.count += n
 		f.runs, runs = takeRuns(f.runs, runs, n)
@@ -151,7 +154,7 @@ func (c *core) refuse(err error, done func(error)) {
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {
-		f := c.tail(0, time.Time{})
+		f := c.tail(0, time.Time{}, "")
 		f.tickets = append(f.tickets, ticket{done: done, err: err})
 	}
 	c.mu.Unlock()
@@ -163,15 +166,15 @@ func (c *core) refuse(err error, done func(error)) {
 }
 
 // tail returns the frame of the queue that takes n more bytes of that receipt
-// time; any frame takes none. c.mu is held.
-func (c *core) tail(n int, at time.Time) *pending {
+// time; any frame takes none, and one with an id no others. c.mu is held.
+func (c *core) tail(n int, at time.Time, once string) *pending {
 	if len(c.queue) > 0 {
 		f := c.queue[len(c.queue)-1]
-		if n == 0 || len(f.lines)+n <= MaxFrameBytes && f.at.Equal(at) {
+		if n == 0 || once == "" && f.once == "" && len(f.lines)+n <= MaxFrameBytes && f.at.Equal(at) {
 			return f
 		}
 	}
-	f := &pending{born: time.Now(), at: at}
+	f := &pending{born: time.Now(), at: at, once: once}
 	c.queue = append(c.queue, f)
 	return f
 }
@@ -243,7 +246,7 @@ func (c *core) stamp(f *pending) {
 	f.header = fmt.Sprintf("%d %d %d %d", frameVersion, f.received.UnixNano(), f.count, f.controls)
 	if c.spool.config.URL != "" {
 		c.sent++
-		f.id = fmt.Sprintf("%s.%d", c.instance, c.sent)
+		f.id = cmp.Or(f.once, fmt.Sprintf("%s.%d", c.instance, c.sent))
 	}
 }
 
@@ -283,6 +286,10 @@ func (c *core) write(f *pending) error {
 		if err == nil {
 			c.broken.Store(false)
 			return nil
+		}
+		if there := (*ThereError)(nil); errors.As(err, &there) {
+			c.broken.Store(false)
+			return fmt.Errorf("append to the %s: %w", c.name, err)
 		}
 		if c.lowDisk.Load() {
 			c.metrics.refusedDisk.Add(float64(f.count))

@@ -37,7 +37,7 @@ func newLog[T any](c *core, codec codec[T]) *Log[T] {
 // disk all the same.
 func (l *Log[T]) Append(ctx context.Context, records []T) error {
 	result := make(chan error, 1)
-	l.append(ctx, time.Time{}, records, func(err error) { result <- err })
+	l.append(ctx, time.Time{}, "", records, func(err error) { result <- err })
 	select {
 	case err := <-result:
 		return err
@@ -58,17 +58,38 @@ func (l *Log[T]) Append(ctx context.Context, records []T) error {
 // Records of more than 512 KiB together are split into several frames: when
 // they are refused, those of the first frames may be on disk.
 func (l *Log[T]) AppendAsync(records []T, done func(error)) {
-	l.append(context.Background(), time.Time{}, records, done)
+	l.append(context.Background(), time.Time{}, "", records, done)
 }
 
 // AppendAt is AppendAsync for records that were received at a time that the
 // caller knows, as in a replay: they share a frame only with records of the
 // same time. Log time does not decrease all the same.
 func (l *Log[T]) AppendAt(received time.Time, records []T, done func(error)) {
-	l.append(context.Background(), received, records, done)
+	l.append(context.Background(), received, "", records, done)
 }
 
-func (l *Log[T]) append(ctx context.Context, at time.Time, records []T, done func(error)) {
+// AppendOnce is AppendAsync for records that must not come twice, though it may not
+// be known whether they are on disk: they are a frame of their own, with an id. Of
+// the frames of one id a log in a cluster takes the first and no other within two
+// minutes, whoever appends it: so what an earlier owner of a part has sent, and what
+// only arrives when it has one no more, does not come beside what the next one has
+// written in its place. Who comes second gets a *ThereError. That may be he who came
+// first, when an answer was lost; and what is there may have other records.
+//
+// An embedded log has one writer: there it is AppendAsync.
+func (l *Log[T]) AppendOnce(id string, records []T, done func(error)) {
+	if l.core.spool.cluster == nil {
+		id = ""
+	}
+	l.append(context.Background(), time.Time{}, id, records, done)
+}
+
+// A ThereError is the error of AppendOnce when a frame of the id is there.
+type ThereError struct{ Seq uint64 } // of that frame
+
+func (t *ThereError) Error() string { return fmt.Sprintf("frame %d is of the same id", t.Seq) }
+
+func (l *Log[T]) append(ctx context.Context, at time.Time, once string, records []T, done func(error)) {
 	if done == nil {
 		done = func(error) {}
 	}
@@ -80,10 +101,13 @@ func (l *Log[T]) append(ctx context.Context, at time.Time, records []T, done fun
 	for i := range records {
 		l.encode(e, &records[i], i)
 	}
+	if len(e.lines) > MaxFrameBytes {
+		once = "" // its frames cannot share one id
+	}
 	if len(e.refused) > 0 {
 		l.core.refuse(&telemetry.Rejection{Records: e.refused}, done)
 	} else {
-		l.core.enqueue(ctx, at, e.lines, e.runs, e.count, e.controls, done)
+		l.core.enqueue(ctx, at, once, e.lines, e.runs, e.count, e.controls, done)
 	}
 	l.giveBack(e)
 }

@@ -41,7 +41,7 @@ func (p *Partitioned) AppendAll(ctx context.Context, records []telemetry.Reading
 	result := make(chan error, 1)
 	all := &joint{left: len(p.logs), done: func(err error) { result <- err }}
 	for _, log := range p.logs {
-		log.append(ctx, time.Time{}, records, all.settle)
+		log.append(ctx, time.Time{}, "", records, all.settle)
 	}
 	return p.wait(ctx, result)
 }
@@ -59,7 +59,7 @@ func (p *Partitioned) wait(ctx context.Context, result <-chan error) error {
 // nothing is written when one cannot be.
 func (p *Partitioned) split(ctx context.Context, records []telemetry.Reading, done func(error)) {
 	if only, ok := p.only(records); ok {
-		p.logs[only].append(ctx, time.Time{}, records, done)
+		p.logs[only].append(ctx, time.Time{}, "", records, done)
 		return
 	}
 	if done == nil {
@@ -92,7 +92,7 @@ func (p *Partitioned) split(ctx context.Context, records []telemetry.Reading, do
 			continue
 		}
 		if len(refused) == 0 {
-			p.logs[n].core.enqueue(ctx, time.Time{}, e.lines, e.runs, e.count, e.controls, all.settle)
+			p.logs[n].core.enqueue(ctx, time.Time{}, "", e.lines, e.runs, e.count, e.controls, all.settle)
 		}
 		p.logs[n].giveBack(e)
 	}

@@ -191,6 +191,9 @@ func (c *core) tryShared(ctx context.Context, link *link, f *pending) error {
 	if err := c.spool.trust(ctx, link); err != nil {
 		return err
 	}
+	if f.once != "" && ack.Duplicate {
+		return &ThereError{Seq: ack.Sequence}
+	}
 	if ack.Sequence <= c.acked {
 		c.spool.cluster.doubt()
 		return fmt.Errorf("the log gave sequence %d after %d: it is not the one that it was", ack.Sequence, c.acked)

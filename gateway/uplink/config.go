@@ -39,7 +39,8 @@ type Config struct {
 	// Heartbeat is how often the centre hears of this gateway while nothing else is
 	// wrong. 1s to 1h, default 30s.
 	Heartbeat telemetry.Duration `yaml:"heartbeat"`
-	// Accept makes this gateway a centre: it takes what others push to its console.
+	// Accept makes this gateway a centre: it takes what others push to its console. Of
+	// machines with roles all are to have it.
 	Accept bool `yaml:"accept"`
 }
 

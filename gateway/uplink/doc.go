@@ -33,6 +33,27 @@
 // them. After a write of which nobody knows whether it reached the disk, the log is
 // read again behind a record that did.
 //
+// # Several partitions
+//
+// Of a log with several partitions each gets the readings of its sites, a piece of up
+// to 448 KiB at a time, in one frame with a record. A piece that goes to one partition
+// only is known by its record as ever. If it goes to several, each record also says
+// after which position the piece comes: as the pieces of a gateway come one after the
+// other, all before that is on disk in every partition. So the greatest position that
+// any record says for certain is where the sender has to go on, and what a frame has
+// beyond it is known by its devices: all readings of a device up to the end of the
+// piece are in that frame. They are passed over when they come again, though the piece
+// may be cut otherwise then, and a device may belong to another partition.
+//
+// # Another machine
+//
+// A log in a cluster may get another writer at any moment, and something that the one
+// before has sent may arrive later. So a frame has an id that is made of its first
+// reading, which is the first that is not on disk, whoever writes it: the log takes one
+// frame of an id (spool.AppendOnce). Who comes second reads what is there. A Receiver
+// of such a log begins in doubt of it, and reads it behind a record of its own before
+// it takes anything.
+//
 // Warnings need no such record: each step is known by its warning and number, and the
 // board of the centre takes it once.
 //

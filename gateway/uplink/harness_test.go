@@ -9,11 +9,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"haidang/gateway/intake"
@@ -37,6 +41,31 @@ func (n *noise) count(text string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return strings.Count(n.b.String(), text)
+}
+
+// startNATS starts a server with JetStream in this process and returns its address.
+func startNATS(t testing.TB) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	text := fmt.Sprintf("server_name: one\nlisten: \"127.0.0.1:-1\"\njetstream: {store_dir: %q, max_file_store: 64GB}\n", t.TempDir())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.NoSigs, options.NoLog = true, true
+	ns, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the NATS server does not start")
+	}
+	return ns.ClientURL()
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -68,24 +97,42 @@ func openSpool(t testing.TB, dir string, followers []string, change func(*spool.
 type base struct {
 	t        testing.TB
 	dir      string
+	cluster  string // where the log is; "": in the folder
+	parts    int    // partitions
 	spool    *spool.Spool
 	intake   *intake.Intake
 	receiver *Receiver
 	server   *httptest.Server
 	said     noise
 
+	serving  sync.RWMutex // held for reading by requests
 	mu       sync.Mutex
 	board    *telemetry.Board
 	account  *telemetry.Account
 	misfires int           // so many answers are lost after the work is done
-	refuses  error         // what Forward says
-	after    bool          // though it has written
+	fails    []failing     // by partition
 	holds    chan struct{} // requests wait for it
-	paths    []string
+	epoch    int           // counts changes
+	tries    int           // requests for readings that were answered wholly since the last one
 }
 
-func newBase(t testing.TB) *base {
-	b := &base{t: t, dir: t.TempDir(), board: telemetry.NewBoard()}
+// A failing is what a partition says instead of writing, though it may have written,
+// or will.
+type failing struct {
+	says  error
+	after bool
+	later func(id string, records []telemetry.Reading) // instead of writing
+}
+
+func newBase(t testing.TB) *base { return newBaseOf(t, 1) }
+
+// newBaseOf makes a centre whose log has so many partitions: several are in a server
+// of its own.
+func newBaseOf(t testing.TB, partitions int) *base {
+	b := &base{t: t, dir: t.TempDir(), board: telemetry.NewBoard(), parts: partitions, fails: make([]failing, partitions)}
+	if partitions > 1 {
+		b.cluster = startNATS(t)
+	}
 	b.server = httptest.NewServer(http.HandlerFunc(b.serve))
 	t.Cleanup(b.server.Close)
 	b.open()
@@ -94,10 +141,15 @@ func newBase(t testing.TB) *base {
 
 func (b *base) open() {
 	b.t.Helper()
-	s := openSpool(b.t, b.dir, []string{"uplink.taken", "all"}, nil)
+	s := openSpool(b.t, b.dir, []string{"uplink.taken", "all"}, func(o *spool.Options) {
+		if b.cluster != "" {
+			o.Config = spool.Config{URL: b.cluster, Replicas: 1, Partitions: b.parts, MaxBytes: 256 << 20}
+			o.Part, o.Gateway = spool.Part{Role: spool.RoleIOC}, "centre"
+		}
+	})
 	catalogue, registry := b.known()
 	in := intake.New(intake.Options{
-		Readings: s.Readings(), Letters: s.DeadLetters(), Clock: intake.NewClock(time.Now, s.Readings().LastReceived()),
+		Readings: s.Partitioned(), Letters: s.DeadLetters(), Clock: intake.NewClock(time.Now, s.Readings().LastReceived()),
 		Known: intake.Known{Kinds: catalogue, Devices: registry}, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	r, err := NewReceiver(b.t.Context(), b.door(s, in))
@@ -121,26 +173,76 @@ func (b *base) known() (*telemetry.Catalogue, *telemetry.Registry) {
 	return kinds, registry
 }
 
+// partition is one that fails when it is told to.
+func (b *base) partition(n int, log *spool.Log[telemetry.Reading]) Partition {
+	return Partition{
+		Append: func(id string, records []telemetry.Reading, done func(error)) {
+			b.mu.Lock()
+			f := b.fails[n]
+			b.mu.Unlock()
+			switch {
+			case f.says == nil:
+				log.AppendOnce(id, records, done)
+			case f.later != nil:
+				f.later(id, slices.Clone(records))
+				go done(f.says)
+			case f.after:
+				log.AppendOnce(id, records, func(error) { done(f.says) })
+			default:
+				go done(f.says)
+			}
+		},
+		Unwritten: func(err error) bool { return errors.Is(err, spool.ErrFull) },
+		There: func(err error) (uint64, bool) {
+			there, is := errors.AsType[*spool.ThereError](err)
+			if !is {
+				return 0, false
+			}
+			return there.Seq, true
+		},
+		Scan: func(ctx context.Context, from uint64, each func([]telemetry.Reading, func() ([]telemetry.Reading, error))) error {
+			if from > log.Last() {
+				return nil
+			}
+			last := log.Last()
+			ctx, stop := context.WithCancel(ctx)
+			defer stop()
+			return log.Follow(ctx, spool.FollowOptions{From: from}, func(_ context.Context, batch *spool.Batch[telemetry.Reading]) error {
+				for _, f := range batch.Frames {
+					all, err := f.Records()
+					if err != nil {
+						return err
+					}
+					var records []telemetry.Reading
+					for _, r := range all {
+						if r.Kind == telemetry.KindUplink {
+							records = append(records, r)
+						}
+					}
+					if len(records) > 0 {
+						each(records, func() ([]telemetry.Reading, error) { return all, nil })
+					}
+				}
+				if batch.Last() >= last {
+					stop()
+				}
+				return nil
+			})
+		},
+		Last: log.Last, Commit: func(ctx context.Context, seq uint64) error { return log.Commit(ctx, "uplink.taken", seq) },
+	}
+}
+
 func (b *base) door(s *spool.Spool, in *intake.Intake) Door {
+	var partitions []Partition
+	for n := range s.Partitions() {
+		partitions = append(partitions, b.partition(n, s.ReadingsOf(n)))
+	}
 	return Door{
 		Gateway: "centre",
 		Decode:  func(lines []byte) ([]telemetry.Reading, error) { return spool.NewLineDecoder().Decode(nil, lines) },
 		Grows:   func(*telemetry.Reading) int { return 8 },
-		Forward: func(source string, readings []telemetry.Reading, record telemetry.Reading, done func(error)) {
-			b.mu.Lock()
-			refuses, after := b.refuses, b.after
-			b.mu.Unlock()
-			switch {
-			case refuses == nil:
-				in.Forward(source, readings, record, done)
-			case after:
-				in.Forward(source, readings, record, func(error) { done(refuses) })
-			default:
-				go done(refuses)
-			}
-		},
-		Unwritten: func(err error) bool { return errors.Is(err, spool.ErrFull) },
-		Accept:    in.Accept, SetAside: in.SetAside,
+		Receive: in.Receive, Accept: in.Accept, SetAside: in.SetAside,
 		Step: func(_ context.Context, steps []telemetry.Transition) error { b.step(steps); return nil },
 		End: func(_ context.Context, gateway string, but map[string]bool) error {
 			for _, w := range b.warnings() {
@@ -159,14 +261,7 @@ func (b *base) door(s *spool.Spool, in *intake.Intake) Door {
 			w, ok := b.board.Warning(id)
 			return ok && w.State != telemetry.Cleared
 		},
-		Scan: func(ctx context.Context, from uint64, each func(*telemetry.Reading)) error {
-			return s.Readings().Replay(ctx, func(r telemetry.Reading) {
-				if r.Kind == telemetry.KindUplink {
-					each(&r) // also those before from, which say less
-				}
-			})
-		},
-		Last: s.Readings().Last, Commit: func(ctx context.Context, seq uint64) error { return s.Readings().Commit(ctx, "uplink.taken", seq) },
+		Partitions: partitions, PartitionOf: func(site string) int { return spool.PartitionOf(site, b.parts) }, Shared: b.cluster != "",
 		Load:    func(ctx context.Context) ([]byte, error) { return s.LoadCheckpoint(ctx, "uplink.taken") },
 		Save:    func(ctx context.Context, text []byte) error { return s.SaveCheckpoint(ctx, "uplink.taken", text) },
 		Started: func() bool { return true }, Now: time.Now,
@@ -194,7 +289,10 @@ func (b *base) warnings() []telemetry.Warning {
 // restart ends the centre as a crash does for its memory, and opens it again.
 func (b *base) restart() {
 	b.t.Helper()
-	if err := errors.Join(b.spool.Close(), b.receiver.Close()); err != nil {
+	err := b.spool.Close()
+	b.serving.Lock()
+	defer b.serving.Unlock()
+	if err := errors.Join(err, b.receiver.Close()); err != nil {
 		b.t.Fatal(err)
 	}
 	b.open()
@@ -203,10 +301,19 @@ func (b *base) restart() {
 func (b *base) set(f func()) { b.mu.Lock(); defer b.mu.Unlock(); f() }
 
 func (b *base) serve(w http.ResponseWriter, r *http.Request) {
+	b.serving.RLock()
+	defer b.serving.RUnlock()
 	b.mu.Lock()
 	receiver, account, holds := b.receiver, b.account, b.holds
-	b.paths = append(b.paths, strings.TrimPrefix(r.URL.Path, Path))
+	epoch := b.epoch
 	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if epoch == b.epoch && strings.HasSuffix(r.URL.Path, logReadings) {
+			b.tries++
+		}
+	}()
 	if holds != nil {
 		select {
 		case <-holds:
@@ -233,16 +340,67 @@ func (b *base) serve(w http.ResponseWriter, r *http.Request) {
 // taken are the numbers of the readings in the log, in order.
 func (b *base) taken() (out []int) {
 	b.t.Helper()
-	err := b.spool.Readings().Replay(b.t.Context(), func(r telemetry.Reading) {
+	for n := range b.parts {
+		out = append(out, b.takenIn(n)...)
+	}
+	return out
+}
+
+// takenIn are those in a partition.
+func (b *base) takenIn(partition int) (out []int) {
+	b.t.Helper()
+	err := b.spool.ReadingsOf(partition).Replay(b.t.Context(), func(r telemetry.Reading) {
 		if r.Kind == "k" {
 			n, _ := r.Number("n")
 			out = append(out, int(n))
+			if want := spool.PartitionOf(r.Site, b.parts); want != partition {
+				b.t.Errorf("a reading of site %s is in partition %d, want %d", r.Site, partition, want)
+			}
 		}
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return out
+}
+
+// wrong says what is wrong with the readings in the log, which should be 1 to n, once
+// each and in order in each partition.
+func (b *base) wrong(n int) error {
+	b.t.Helper()
+	if b.parts == 1 {
+		return inOrder(b.taken(), n)
+	}
+	var all []int
+	for p := range b.parts {
+		numbers := b.takenIn(p)
+		for i := range numbers {
+			if i > 0 && numbers[i] <= numbers[i-1] {
+				return fmt.Errorf("partition %d: number %d comes after %d", p, numbers[i], numbers[i-1])
+			}
+		}
+		all = append(all, numbers...)
+	}
+	slices.Sort(all)
+	return inOrder(all, n)
+}
+
+// fail makes a partition fail; -1: all of them.
+func (b *base) fail(partition int, f failing) {
+	b.set(func() {
+		for n := range b.fails {
+			if n == partition || partition < 0 {
+				b.fails[n] = f
+			}
+		}
+	})
+}
+
+// isFailing reports whether a partition does.
+func (b *base) isFailing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.fails, func(f failing) bool { return f.says != nil })
 }
 
 // letters are the reasons of dead letters.

@@ -103,7 +103,7 @@ func (l *line) keep(ctx context.Context) {
 			l.down(err)
 			pause = askAgain
 			var refused *refusal
-			if l.denied = errors.As(err, &refused) && refused.status == http.StatusUnauthorized; refused != nil {
+			if l.denied = errors.As(err, &refused) && refused.status == http.StatusUnauthorized; refused != nil && !refused.passes() {
 				pause = min(5*askAgain, max(askAgain, l.cfg.heartbeat())) // it does hear us
 			}
 		}
@@ -366,6 +366,8 @@ func refused(response *http.Response, text []byte) error {
 		r.Reason, r.Detail = "forbidden", "the account has no right to push: it needs the role gateway ("+answer.Detail+")"
 	case r.status == http.StatusNotFound && r.Reason == "":
 		r.Reason, r.Detail = "no_centre", "what listens there takes no pushes: set uplink.accept there, or correct uplink.url"
+	case r.status == http.StatusServiceUnavailable && r.Reason == "": // of a machine that hands on
+		r.Reason = reasonMoving
 	case r.Reason == "":
 		r.Reason = fmt.Sprintf("http_%d", r.status)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -35,10 +36,9 @@ type Door struct {
 	Decode func(lines []byte) ([]telemetry.Reading, error)
 	// Grows is by how much a reading's line may be longer here, apart from its delay.
 	Grows func(r *telemetry.Reading) int
-	// Forward writes readings and the record of them in one frame; see intake.Forward.
-	// Its error is none of Unwritten's when the readings may be on disk all the same.
-	Forward   func(source string, readings []telemetry.Reading, record telemetry.Reading, done func(error))
-	Unwritten func(err error) bool
+	// Receive gives readings their site and returns the places of those that are to be
+	// written; see intake.Receive.
+	Receive func(source string, readings []telemetry.Reading, done func(error)) []int
 	// Accept takes a heartbeat in, as any source's reading.
 	Accept func(source string, readings []telemetry.Reading, done func(error))
 	// SetAside keeps what cannot be used.
@@ -50,13 +50,13 @@ type Door struct {
 	// Stands reports whether a warning is on the list and not over.
 	Stands func(id string) bool
 
-	// Scan calls each with the log's records of the kind _uplink from a frame on, up to
-	// the newest.
-	Scan func(ctx context.Context, from uint64, each func(*telemetry.Reading)) error
-	// Last is the sequence of the log's newest frame; what lies before Commit is not
-	// needed any more.
-	Last   func() uint64
-	Commit func(ctx context.Context, seq uint64) error
+	// Partitions are those of the readings log, one at least, PartitionOf that of a
+	// site.
+	Partitions  []Partition
+	PartitionOf func(site string) int
+	// Shared says that another Receiver may have written to the log until now, of which
+	// something may still arrive.
+	Shared bool
 	// Load and Save keep the checkpoint.
 	Load func(ctx context.Context) ([]byte, error)
 	Save func(ctx context.Context, text []byte) error
@@ -66,6 +66,24 @@ type Door struct {
 
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
+}
+
+// A Partition is one of the readings log.
+type Partition struct {
+	// Append writes records in one frame, of that id where there is one; see
+	// spool.AppendOnce. Its error is none of Unwritten's when they may be on disk all
+	// the same; then There is the frame that has its id already, when that is known.
+	Append    func(id string, records []telemetry.Reading, done func(error))
+	Unwritten func(err error) bool
+	There     func(err error) (frame uint64, known bool)
+	// Scan calls each with the records of the kind _uplink of each frame from a
+	// sequence on, up to the newest, and with what decodes the whole frame, sources
+	// included.
+	Scan func(ctx context.Context, from uint64, each func(records []telemetry.Reading, frame func() ([]telemetry.Reading, error))) error
+	// Last is the sequence of the newest frame; what lies before Commit is not needed
+	// any more.
+	Last   func() uint64
+	Commit func(ctx context.Context, seq uint64) error
 }
 
 // A Receiver takes what gateways push: it is an http.Handler for what lies below Path.
@@ -82,12 +100,25 @@ type Receiver struct {
 
 	mu      sync.Mutex
 	memory  memory
-	changed bool   // since the checkpoint
-	at      uint64 // frame of the checkpoint
-	before  uint64 // of the one before it
-	unsure  bool   // a write may be on disk of which the memory does not know
-	since   uint64 // then: it is behind this frame
+	changed bool     // since the checkpoint
+	at      []uint64 // frames of the checkpoint, by partition
+	before  []uint64 // of the one before it
+	unsure  []doubt  // by partition
 	guests  map[string]*guest
+}
+
+// A doubt is that a partition may have records of which the memory does not know.
+type doubt struct {
+	is    bool
+	since uint64 // they are behind this frame
+}
+
+// raise makes a doubt about what is behind a frame.
+func (d *doubt) raise(since uint64) {
+	if d.is {
+		since = min(since, d.since)
+	}
+	*d = doubt{true, since}
 }
 
 // A beat is a heartbeat on its way into the log, which a hello does not wait for.
@@ -116,19 +147,22 @@ type guest struct {
 // NewReceiver makes a receiver; what the log knows of gateways is read by it. Close
 // gives back what it holds.
 func NewReceiver(ctx context.Context, d Door) (*Receiver, error) {
-	r := &Receiver{d: d, metrics: newTaking(d.Registerer), slots: make(chan struct{}, maxRequests), beats: make(chan beat, maxBeats), guests: map[string]*guest{}}
+	r := &Receiver{
+		d: d, metrics: newTaking(d.Registerer), slots: make(chan struct{}, maxRequests), beats: make(chan beat, maxBeats),
+		unsure: make([]doubt, len(d.Partitions)), guests: map[string]*guest{},
+	}
 	text, err := d.Load(ctx)
 	if err == nil {
-		r.memory, r.at, err = decodeCheckpoint(text)
+		r.memory, r.at, err = decodeCheckpoint(text, len(d.Partitions))
 	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		d.Logger.Error("how far gateways have pushed cannot be read; it is taken from the log and from what they say", "error", err)
-		r.memory, r.at, _ = decodeCheckpoint(nil)
+		r.memory, r.at, _ = decodeCheckpoint(nil, len(d.Partitions))
 	}
-	r.at = min(r.at, d.Last())
+	r.before = make([]uint64, len(r.at))
 	if err := r.scan(ctx); err != nil {
 		return nil, err
 	}
@@ -146,10 +180,32 @@ func (r *Receiver) Close() error {
 
 // scan takes in what the log has written since the checkpoint.
 func (r *Receiver) scan(ctx context.Context) error {
-	if r.at >= r.d.Last() {
-		return nil
+	for n := range r.d.Partitions {
+		last := r.d.Partitions[n].Last()
+		r.at[n] = min(r.at[n], last)
+		if r.at[n] < last {
+			if err := r.read(ctx, n, r.at[n]+1); err != nil {
+				return err
+			}
+		}
+		if r.d.Shared {
+			r.unsure[n].raise(last)
+		}
 	}
-	err := r.d.Scan(ctx, r.at+1, func(reading *telemetry.Reading) { r.memory.fold(reading); r.changed = true })
+	r.memory.conclude()
+	return nil
+}
+
+// read takes in what a partition has from a frame on.
+func (r *Receiver) read(ctx context.Context, n int, from uint64) error {
+	err := r.d.Partitions[n].Scan(ctx, from, func(records []telemetry.Reading, frame func() ([]telemetry.Reading, error)) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for i := range records {
+			r.memory.fold(&records[i], frame)
+		}
+		r.changed = true
+	})
 	if err != nil {
 		return fmt.Errorf("read how far gateways have pushed: %w", err)
 	}
@@ -161,18 +217,20 @@ func (r *Receiver) Run(ctx context.Context) error {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			return r.save(last)
-		case b := <-r.beats:
-			r.d.Accept(source(b.gateway), []telemetry.Reading{b.reading}, nil)
-			continue
-		case <-tick.C:
+	for first := true; ; first = false {
+		if !first || !r.d.Shared { // in doubt from the start, the log is looked at at once
+			select {
+			case <-ctx.Done():
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+				defer cancel()
+				return r.save(last)
+			case b := <-r.beats:
+				r.d.Accept(source(b.gateway), []telemetry.Reading{b.reading}, nil)
+				continue
+			case <-tick.C:
+			}
 		}
-		err := r.save(ctx)
+		err := errors.Join(r.settle(ctx), r.save(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
 			r.d.Logger.Error("how far gateways have pushed cannot be kept, trying again", "error", err)
 		}
@@ -185,12 +243,15 @@ func (r *Receiver) Run(ctx context.Context) error {
 func (r *Receiver) save(ctx context.Context) error {
 	r.writing.Lock()
 	r.mu.Lock()
-	at, changed := r.d.Last(), r.changed || r.before != r.at
-	if r.unsure {
-		at = min(at, r.since)
+	at := make([]uint64, len(r.at))
+	for n := range at {
+		at[n] = r.d.Partitions[n].Last()
+		if r.unsure[n].is {
+			at[n] = min(at[n], r.unsure[n].since)
+		}
 	}
+	changed, same := r.changed || !slices.Equal(r.before, r.at), !r.changed
 	text, err := r.memory.encode(at)
-	same := !r.changed
 	r.changed = false
 	r.mu.Unlock()
 	r.writing.Unlock()
@@ -203,13 +264,21 @@ func (r *Receiver) save(ctx context.Context) error {
 		r.mu.Unlock()
 		return err
 	}
-	r.before, r.at = r.at, max(at, r.at)
+	r.before = r.at
+	for n := range at {
+		at[n] = max(at[n], r.at[n])
+	}
+	r.at = at
 	if same {
 		r.before = r.at // nothing was pushed: both checkpoints say what the log says up to here
 	}
-	free := r.before
+	free := slices.Clone(r.before)
 	r.mu.Unlock()
-	return r.d.Commit(ctx, free)
+	var errs []error
+	for n, seq := range free {
+		errs = append(errs, r.d.Partitions[n].Commit(ctx, seq))
+	}
+	return errors.Join(errs...)
 }
 
 // ServeHTTP implements http.Handler.
@@ -305,7 +374,7 @@ func (r *Receiver) guest(request *http.Request, gateway, epoch string, hello *He
 	if g.epoch != epoch {
 		renamed := hello != nil && hello.Was != "" && hello.Was == g.epoch
 		if g.epoch != "" && !renamed && now.Sub(g.heard) < stranger {
-			r.tellLocked(gateway, reasonTwo, fmt.Sprintf("two gateways push as %q, from %s and %s: each log is taken while the other is silent for %s; give one another name", gateway, g.address, request.RemoteAddr, stranger))
+			r.tellLocked(gateway, reasonTwo, fmt.Sprintf("two gateways push as %q, from %s and %s: each log is taken while the other is silent for %s; give one another name", gateway, g.address, addressOf(request), stranger))
 			return nil, refuse(http.StatusConflict, reasonTwo, "another log is pushed as gateway %q, from %s, %s ago: two gateways have one name, or this one was replaced less than %s ago", gateway, g.address, now.Sub(g.heard).Round(time.Second), stranger)
 		}
 		if hello == nil {
@@ -313,9 +382,18 @@ func (r *Receiver) guest(request *http.Request, gateway, epoch string, hello *He
 		}
 		g.epoch = epoch
 	}
-	g.heard, g.address = now, request.RemoteAddr
+	g.heard, g.address = now, addressOf(request)
 	r.metrics.heard.WithLabelValues(gateway).Set(float64(now.UnixMilli()) / 1000)
 	return g, nil
+}
+
+// addressOf is where a request comes from, for people: of one that another machine of
+// the centre hands on, what that says as well.
+func addressOf(request *http.Request) string {
+	if first, err := netip.ParseAddr(request.Header.Get("X-Forwarded-For")); err == nil {
+		return first.String() + " by way of " + request.RemoteAddr
+	}
+	return request.RemoteAddr
 }
 
 // nobody stands for gateways whose name is not known; it is no name.

@@ -2,12 +2,12 @@ package uplink
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -135,7 +135,8 @@ func (r *Receiver) readings(request *http.Request, body []byte) (any, error) {
 	if err := r.settle(request.Context()); err != nil {
 		return nil, err
 	}
-	if err := r.fits(head); err != nil {
+	beyond, err := r.fits(head)
+	if err != nil {
 		return nil, err
 	}
 	if head.Lost > 0 {
@@ -143,7 +144,7 @@ func (r *Receiver) readings(request *http.Request, body []byte) (any, error) {
 		r.d.SetAside(telemetry.DeadLetter{Source: source(head.Gateway), Place: fmt.Sprintf("%s readings %d-%d", head.Gateway, head.After.Seq+1, head.To.Seq),
 			Reason: "gap", Detail: fmt.Sprintf("%d frames were gone from the log of gateway %s before they were pushed", head.Lost, head.Gateway)}, nil)
 	}
-	l := &load{r: r, head: head, account: telemetry.AccountOf(request.Context())}
+	l := &load{r: r, head: head, account: telemetry.AccountOf(request.Context()), beyond: beyond}
 	for i := range parts {
 		if err := l.add(&parts[i], i+1 == len(parts) || parts[i+1].seq != parts[i].seq); err != nil {
 			return nil, err
@@ -153,152 +154,19 @@ func (r *Receiver) readings(request *http.Request, body []byte) (any, error) {
 	return struct{}{}, l.write()
 }
 
-// fits returns why a parcel does not come after what is known, or nil.
-func (r *Receiver) fits(head *parcel) error {
+// fits returns why a parcel does not come after what is known; if it does, the devices
+// of which more is on disk.
+func (r *Receiver) fits(head *parcel) (beyond map[string]Position, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := Position{}
 	if s := r.memory.of(head.Gateway, head.Epoch); s != nil {
-		at = s.Readings
+		at, beyond = s.Readings, maps.Clone(s.Beyond)
 	}
 	if !at.same(head.After) {
-		return refuse(http.StatusConflict, reasonPlace, "the parcel is for after frame %d, line %d; the centre is at frame %d, line %d", head.After.Seq, head.After.Line, at.Seq, at.Line)
+		return nil, refuse(http.StatusConflict, reasonPlace, "the parcel is for after frame %d, line %d; the centre is at frame %d, line %d", head.After.Seq, head.After.Line, at.Seq, at.Line)
 	}
-	return nil
-}
-
-// A load is the readings of a parcel on their way into the log, in pieces that fit into
-// a frame each.
-type load struct {
-	r       *Receiver
-	head    *parcel
-	account *telemetry.Account
-
-	readings []telemetry.Reading
-	bytes    int
-	to       Position
-}
-
-// Bounds of a piece: with its record it is in one frame of 512 KiB.
-const (
-	maxPiece = 448 << 10
-	extra    = 128 // bytes that a line may grow by its delay and the device's time
-)
-
-// add takes the lines of a part; whole says that the frame ends with it, as far as the
-// parcel has it. A line that cannot be read costs no other.
-func (l *load) add(p *part, whole bool) error {
-	readings, err := l.r.d.Decode(p.lines)
-	n := 0
-	for line := range bytes.Lines(p.lines) {
-		var reading *telemetry.Reading
-		if err == nil && n < len(readings) {
-			reading = &readings[n]
-		} else if one, bad := l.r.d.Decode(line); bad == nil && len(one) == 1 {
-			reading = &one[0]
-		} else {
-			l.aside(p, line, "", "bad_line", fmt.Sprintf("it is no reading in line protocol: %v", bad))
-		}
-		n++
-		if reading != nil && l.account != nil && !l.account.Speaks(reading.Device) {
-			l.aside(p, line, reading.Device, "not_own_device", fmt.Sprintf("account %q does not speak for device %q", l.account.Name, reading.Device))
-			reading = nil
-		}
-		if reading != nil {
-			if err := l.put(reading, len(line)+extra+l.r.d.Grows(reading)); err != nil {
-				return err
-			}
-		}
-		l.to = Position{Seq: p.seq, Line: p.from + n, Received: p.received}
-	}
-	if whole {
-		l.to = Position{Seq: p.seq, Received: p.received}
-	}
-	return nil
-}
-
-// put adds a reading of that size to the piece.
-func (l *load) put(reading *telemetry.Reading, size int) error {
-	if l.bytes+size > maxPiece && len(l.readings) > 0 {
-		if err := l.write(); err != nil {
-			return err
-		}
-	}
-	l.readings = append(l.readings, *reading)
-	l.bytes += size
-	return nil
-}
-
-func (l *load) aside(p *part, line []byte, device, reason, detail string) {
-	l.r.d.SetAside(telemetry.DeadLetter{Source: source(l.head.Gateway), Device: device, Place: fmt.Sprintf("%s readings %d", l.head.Gateway, p.seq),
-		Reason: reason, Detail: detail, Bytes: line}, nil)
-}
-
-// write writes the piece with its record and waits until both are on disk. What comes
-// of it is not given up when the gateway is gone meanwhile: its next request waits for
-// it, and finds what was written.
-func (l *load) write() error {
-	r := l.r
-	n := len(l.readings)
-	written := make(chan error, 1)
-	r.writing.RLock()
-	defer r.writing.RUnlock()
-	before := r.d.Last()
-	r.d.Forward(source(l.head.Gateway), l.readings, record(l.head.Gateway, l.head.Epoch, l.to, r.d.Now()), func(err error) { written <- err })
-	err := <-written
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		if !r.d.Unwritten(err) {
-			if !r.unsure {
-				r.since = before
-			}
-			r.unsure, r.since = true, min(r.since, before)
-		}
-		r.tellLocked(l.head.Gateway, reasonFull, fmt.Sprintf("the log does not take what gateway %s pushes: %v", l.head.Gateway, err))
-		return fmt.Errorf("the log of the centre does not take readings now: %w", err)
-	}
-	if s := r.memory.enter(l.head.Gateway, l.head.Epoch); s != nil {
-		s.Readings = l.to
-	}
-	r.changed = true
-	delete(r.guests[l.head.Gateway].said, reasonFull)
-	r.metrics.records.WithLabelValues(l.head.Gateway, logReadings).Add(float64(n))
-	l.readings, l.bytes = nil, 0
-	return nil
-}
-
-// settle finds out what became of a write that failed: once a record of ours is on disk
-// what came before it is there or never will be, and the log says which.
-func (r *Receiver) settle(ctx context.Context) error {
-	r.mu.Lock()
-	unsure := r.unsure
-	r.mu.Unlock()
-	if !unsure {
-		return nil
-	}
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	written := make(chan error, 1)
-	r.d.Forward(source(r.d.Gateway), nil, telemetry.Reading{Device: r.d.Gateway, Site: r.d.Gateway, Kind: telemetry.KindUplink, Time: r.d.Now(),
-		Values: []telemetry.Value{{Name: "mark", Number: 1}}}, func(err error) { written <- err })
-	if err := <-written; err != nil {
-		return fmt.Errorf("the log of the centre does not take readings now: %w", err)
-	}
-	r.mu.Lock()
-	from := r.at + 1
-	r.mu.Unlock()
-	var found []telemetry.Reading
-	if err := r.d.Scan(ctx, from, func(one *telemetry.Reading) { found = append(found, *one) }); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := range found {
-		r.memory.fold(&found[i])
-	}
-	r.unsure, r.changed = false, true
-	return nil
+	return beyond, nil
 }
 
 // warnings takes told warnings.

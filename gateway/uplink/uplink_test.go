@@ -3,9 +3,12 @@ package uplink
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,51 +18,213 @@ import (
 	"haidang/gateway/telemetry"
 )
 
+// inBoth runs a test with a log of one partition and of four.
+func inBoth(t *testing.T, run func(*testing.T, *base)) {
+	for _, partitions := range []int{1, 4} {
+		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
+			t.Parallel()
+			run(t, newBaseOf(t, partitions))
+		})
+	}
+}
+
+var errFull, errUnsure = fmt.Errorf("append: %w", spool.ErrFull), fmt.Errorf("append: %w", spool.ErrUnavailable)
+
 // TestOnceAndInOrder loses answers, refuses writes, hides that they were made, and
 // restarts both sides: the centre's log has each reading once and in order.
 func TestOnceAndInOrder(t *testing.T) {
 	t.Parallel()
-	c := newBase(t)
+	inBoth(t, onceAndInOrder)
+}
+
+func onceAndInOrder(t *testing.T, c *base) {
 	f := newBox(t, "box", Config{URL: c.server.URL, Heartbeat: telemetry.Duration(time.Second)})
 	f.receive(20, 50)
 	f.run()
 	eventually(t, "what was there", f.pushed)
-	for _, step := range []struct {
+	one := spool.PartitionOf("d1", c.parts)
+	type step struct {
 		what string
 		do   func()
-	}{
+	}
+	steps := []step{
 		{"answers are lost", func() { c.set(func() { c.misfires = 2 }) }},
-		{"the log is full", func() { c.set(func() { c.refuses = fmt.Errorf("append: %w", spool.ErrFull) }) }},
-		{"room again", func() { c.set(func() { c.refuses = nil }) }},
-		{"it says that it cannot write, and does", func() { c.set(func() { c.refuses, c.after = spool.ErrUnavailable, true }) }},
-		{"it can", func() { c.set(func() { c.refuses, c.after = nil, false }) }},
-		{"it cannot write", func() { c.set(func() { c.refuses = spool.ErrUnavailable }) }},
-		{"it can", func() { c.set(func() { c.refuses = nil }) }},
-		{"the field restarts", f.restart},
-		{"the centre restarts", c.restart},
+		{"the log is full", func() { c.fail(-1, failing{says: errFull}) }},
+		{"room again", func() { c.fail(-1, failing{}) }},
+		{"it says that it cannot write, and does", func() { c.fail(-1, failing{says: errUnsure, after: true}) }},
+		{"it can", func() { c.fail(-1, failing{}) }},
+		{"it cannot write", func() { c.fail(-1, failing{says: errUnsure}) }},
+		{"it can", func() { c.fail(-1, failing{}) }},
 		{"answers are lost before a restart", func() { c.set(func() { c.misfires = 1 }); f.receive(1, 10); f.restart() }},
 		{"both restart", func() { c.restart(); f.restart() }},
-	} {
+	}
+	if c.parts > 1 {
+		steps = append(steps, []step{
+			{"a partition is full", func() { c.fail(one, failing{says: errFull}) }},
+			{"the centre restarts in the middle of a piece", c.restart},
+			{"room again", func() { c.fail(one, failing{}) }},
+			{"a partition says that it cannot write, and does", func() { c.fail(one, failing{says: errUnsure, after: true}) }},
+			{"the field restarts and cuts its log otherwise", func() { f.config.MaxRate = 64 << 10; f.restart() }},
+			{"it can", func() { c.fail(one, failing{}) }},
+			{"a partition cannot write", func() { c.fail(one, failing{says: errUnsure}) }},
+			{"both restart in the middle of a piece, and the field cuts its log otherwise", func() { f.config.MaxRate = 0; c.restart(); f.restart() }},
+			{"it can", func() { c.fail(one, failing{}) }},
+		}...)
+	}
+	for _, step := range steps {
 		step.do()
 		f.receive(3, 40)
 		f.receive(1, 4000) // more than a parcel
-		if c.refuses == nil {
-			eventually(t, step.what, f.pushed)
-		} else {
+		if c.isFailing() {
+			c.set(func() { c.epoch, c.tries = c.epoch+1, 0 })
 			eventually(t, step.what, func() bool {
 				c.mu.Lock()
 				defer c.mu.Unlock()
-				return strings.HasSuffix(strings.Join(c.paths, " "), "readings readings") || len(c.paths) > 3 && c.said.count("does not take") > 0
+				return c.tries > 0
 			})
+			continue
 		}
-		if c.refuses == nil {
-			if err := inOrder(c.taken(), f.next); err != nil {
-				t.Fatalf("%s: %v", step.what, err)
-			}
+		eventually(t, step.what, f.pushed)
+		if err := c.wrong(f.next); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
 		}
 	}
-	if n := c.said.count("the log does not take"); n < 1 || n > 3 {
+	if n := c.said.count("the log does not take"); n < 1 || n > 9 {
 		t.Errorf("a log that does not take is told %d times", n)
+	}
+}
+
+// TestByChance does all that can go wrong in any order (HAIDANG_UPLINK_STEPS, 24;
+// HAIDANG_UPLINK_SEED): the centre has each reading once and in order.
+func TestByChance(t *testing.T) {
+	t.Parallel()
+	steps, seed := 24, rand.Uint64()
+	if text := os.Getenv("HAIDANG_UPLINK_STEPS"); text != "" {
+		steps, _ = strconv.Atoi(text)
+	}
+	if text := os.Getenv("HAIDANG_UPLINK_SEED"); text != "" {
+		seed, _ = strconv.ParseUint(text, 10, 64)
+	}
+	inBoth(t, func(t *testing.T, c *base) { byChance(t, c, steps, seed) })
+}
+
+func byChance(t *testing.T, c *base, steps int, seed uint64) {
+	t.Logf("seed %d", seed)
+	chance := rand.New(rand.NewPCG(seed, uint64(c.parts)))
+	f := newBox(t, "box", Config{URL: c.server.URL, Heartbeat: telemetry.Duration(time.Second)})
+	f.run()
+	for n := range steps {
+		f.receive(chance.IntN(3), 1+chance.IntN(2500))
+		partition := chance.IntN(c.parts)
+		switch what := chance.IntN(8); what {
+		case 0:
+			c.fail(partition, failing{says: errFull})
+		case 1, 2:
+			c.fail(partition, failing{says: errUnsure, after: what == 1})
+		case 3:
+			c.fail(-1, failing{})
+		case 4:
+			c.set(func() { c.misfires = chance.IntN(3) })
+		case 5:
+			c.restart()
+		case 6:
+			f.config.MaxRate = []Rate{0, 256 << 10, 2 << 20}[chance.IntN(3)]
+			f.restart()
+		case 7:
+			if err := c.receiver.save(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case <-time.After(time.Duration(chance.IntN(40)) * time.Millisecond):
+		case <-t.Context().Done():
+		}
+		if n%12 != 11 {
+			continue
+		}
+		c.fail(-1, failing{})
+		c.set(func() { c.misfires = 0 })
+		f.config.MaxRate = 0
+		f.restart()
+		eventually(t, "pushed", f.pushed)
+		if err := c.wrong(f.next); err != nil {
+			t.Fatalf("after %d steps: %v", n+1, err)
+		}
+	}
+}
+
+// TestLate: what an earlier owner of the part has sent arrives when the next one has
+// opened the log, or has made sure of it, before the field sends it again; or when
+// that is on disk.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"opened", "sure", "after"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			c := newBaseOf(t, 4)
+			f := newBox(t, "box", Config{URL: c.server.URL, Heartbeat: telemetry.Duration(time.Second)})
+			f.receive(20, 50)
+			f.run()
+			eventually(t, "what was there", f.pushed)
+			type sent struct {
+				partition int
+				id        string
+				records   []telemetry.Reading
+			}
+			var mu sync.Mutex
+			var late []sent
+			for n := range c.parts {
+				c.fail(n, failing{says: errUnsure, later: func(id string, records []telemetry.Reading) {
+					mu.Lock()
+					defer mu.Unlock()
+					if id != "" {
+						late = append(late, sent{n, id, records})
+					}
+				}})
+			}
+			f.receive(1, 3000)
+			eventually(t, "it is on its way", func() bool { mu.Lock(); defer mu.Unlock(); return len(late) > 1 })
+			held := make(chan struct{})
+			c.set(func() { c.holds = held })
+			c.fail(-1, failing{})
+			c.restart()
+			earlier := openSpool(t, t.TempDir(), nil, func(o *spool.Options) {
+				o.Config = spool.Config{URL: c.cluster, Replicas: 1, Partitions: c.parts, MaxBytes: 256 << 20}
+				o.Part = spool.Part{Role: spool.RoleIngest}
+			})
+			release := func() { c.set(func() { c.holds = nil }); close(held) }
+			if when == "after" {
+				release()
+				eventually(t, "pushed", f.pushed)
+			}
+			if when == "sure" {
+				if err := c.receiver.settle(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			taken := 0
+			for _, one := range late {
+				done := make(chan error, 1)
+				earlier.ReadingsOf(one.partition).AppendOnce(one.id, one.records, func(err error) { done <- err })
+				if err := <-done; err == nil {
+					taken++
+				} else if there := (*spool.ThereError)(nil); !errors.As(err, &there) {
+					t.Fatal(err)
+				}
+			}
+			if when != "after" {
+				release()
+				eventually(t, "pushed", f.pushed)
+			}
+			if (taken > 0) != (when != "after") {
+				t.Errorf("%d of %d late frames are taken", taken, len(late))
+			}
+			f.receive(3, 100)
+			eventually(t, "pushed on", f.pushed)
+			if err := c.wrong(f.next); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

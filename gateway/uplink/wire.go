@@ -38,6 +38,14 @@ type Position struct {
 // same reports whether two positions are one.
 func (p Position) same(o Position) bool { return p.Seq == o.Seq && p.Line == o.Line }
 
+// beyond reports whether p is behind o: there is something that p has and o has not.
+func (p Position) beyond(o Position) bool {
+	if p.Seq != o.Seq {
+		return p.Seq > o.Seq
+	}
+	return o.Line != 0 && (p.Line == 0 || p.Line > o.Line)
+}
+
 // next is the sequence to go on from.
 func (p Position) next() uint64 {
 	if p.Line > 0 {
@@ -119,8 +127,12 @@ const (
 	reasonTwo      = "two_gateways"  // another log pushes under this name
 	reasonFull     = "full"          // the centre's log does not take it now
 	reasonStarting = "starting"      // the centre
+	reasonMoving   = "moving"        // to another of its machines: none has it now
 	reasonMany     = "many_gateways" // more than maxMembers
 )
+
+// passes reports whether nobody need do anything about a refusal.
+func (r *refusal) passes() bool { return r.Reason == reasonStarting || r.Reason == reasonMoving }
 
 // A part is some lines of one frame of the field's log.
 type part struct {
