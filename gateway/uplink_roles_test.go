@@ -190,8 +190,11 @@ func pushToRoles(t *testing.T, partitions int) {
 	})
 	told := map[string]string{} // a recipient may be told again of the same transition
 	for _, w := range centre.got() {
+		if w.Gateway == "" {
+			continue // the centre's own rules see the same readings
+		}
 		what := fmt.Sprintf("%s %s", w.Rule, w.State)
-		if key, is := told[what]; w.Gateway == "kim-long-box" && is && key != w.Key() {
+		if key, is := told[what]; is && key != w.Key() {
 			t.Errorf("%s is told as %s and as %s", what, key, w.Key())
 		}
 		told[what] = w.Key()

@@ -497,14 +497,22 @@ func (b *box) restart() {
 }
 
 // receive appends numbered readings to the log, so many to a call.
-func (b *box) receive(calls, each int) {
+func (b *box) receive(calls, each int) { b.t.Helper(); b.receiveLong(calls, each, 0) }
+
+// receiveLong is receive of readings that are so many bytes longer.
+func (b *box) receiveLong(calls, each, longer int) {
 	b.t.Helper()
+	words := strings.Repeat("x", longer)
 	for range calls {
 		var list []telemetry.Reading
 		for range each {
 			b.next++
 			list = append(list, telemetry.Reading{Device: fmt.Sprintf("d%d", b.next%7), Kind: "k", Time: time.Now(), Quality: telemetry.Good,
 				Values: []telemetry.Value{{Name: "n", Number: float64(b.next)}}})
+			if longer > 0 {
+				last := &list[len(list)-1]
+				last.Values = append(last.Values, telemetry.Value{Name: "words", Text: words})
+			}
 		}
 		if b.next%3 == 0 {
 			list = append(list, telemetry.Reading{Device: b.name, Kind: telemetry.KindTick, Time: time.Now(), Values: []telemetry.Value{{Name: "n", Number: 1}}})

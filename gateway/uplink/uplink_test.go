@@ -74,7 +74,7 @@ func onceAndInOrder(t *testing.T, c *base) {
 	for _, step := range steps {
 		step.do()
 		f.receive(3, 40)
-		f.receive(1, 4000) // more than a parcel
+		f.receiveLong(1, 700, 600) // more than a parcel
 		if c.isFailing() {
 			c.set(func() { c.epoch, c.tries = c.epoch+1, 0 })
 			eventually(t, step.what, func() bool {
@@ -114,7 +114,7 @@ func byChance(t *testing.T, c *base, steps int, seed uint64) {
 	f := newBox(t, "box", Config{URL: c.server.URL, Heartbeat: telemetry.Duration(time.Second)})
 	f.run()
 	for n := range steps {
-		f.receive(chance.IntN(3), 1+chance.IntN(2500))
+		f.receiveLong(chance.IntN(3), 1+chance.IntN(500), 500)
 		partition := chance.IntN(c.parts)
 		switch what := chance.IntN(8); what {
 		case 0:
