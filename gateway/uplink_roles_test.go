@@ -190,7 +190,7 @@ func pushToRoles(t *testing.T, partitions int) {
 	})
 	told := map[string]string{} // a recipient may be told again of the same transition
 	for _, w := range centre.got() {
-		what := fmt.Sprintf("%s %s", w.Rule, w.State)
+		what := fmt.Sprintf("%s %s of %q", w.Rule, w.State, w.Gateway) // the centre raises its own
 		if key, is := told[what]; w.Gateway == "kim-long-box" && is && key != w.Key() {
 			t.Errorf("%s is told as %s and as %s", what, key, w.Key())
 		}
