@@ -147,6 +147,50 @@ func TestFullLog(t *testing.T) {
 	eventually(t, "reloaded", 5*time.Second, said("msg=reloaded"))
 }
 
+// TestLinkOnFullLog: a station that connects while the log is full, and loses what it
+// sends, is linked for the rules when there is room.
+func TestLinkOnFullLog(t *testing.T) {
+	t.Parallel()
+	var up atomic.Bool
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !up.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer store.Close()
+	g := prepare(t, "spool: {max_bytes: 4MiB}\nrules: [rules.yaml]\n")
+	g.write("rules.yaml", "rules:\n  - {name: unlinked, on: link, when: up == 0, message: {vi: \"mất\", en: \"gone\"}}\n")
+	g.elsewhere(store.URL)
+	g.launch("run", "--config", filepath.Join(g.dir, "gateway.yaml"))
+	eventually(t, "it works", 10*time.Second, func() bool {
+		_, body := g.try("/readyz")
+		return body != "" && !strings.Contains(body, `"gateway"`)
+	})
+	standing := func() (n int) {
+		for _, w := range g.warnings("") {
+			if w.Device == "phu-oc" {
+				n++
+			}
+		}
+		return n
+	}
+	c := g.client("station")
+	g.publish(c, "telemetry/phu-oc/river", `{"level_m":0.5}`)
+	c.Disconnect(0)
+	eventually(t, "it is gone", 5*time.Second, func() bool { return standing() == 1 })
+	g.fillUp()
+	c = g.client("station")
+	defer c.Disconnect(0)
+	owed := func() float64 { return g.metric("haidang_links_owed") }
+	before := owed() // the filler's own
+	c.Publish("telemetry/phu-oc/river", 0, false, `{"level_m":0.6}`)
+	eventually(t, "the log refuses that it is linked", 5*time.Second, func() bool { return owed() > before })
+	up.Store(true)
+	eventually(t, "it is linked when there is room", 20*time.Second, func() bool { return standing() == 0 && owed() == 0 })
+}
+
 // A fullAppender is a log without room.
 type fullAppender struct {
 	mu    sync.Mutex
