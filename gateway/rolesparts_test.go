@@ -59,7 +59,9 @@ func TestOrphansOfAPartition(t *testing.T) {
 		return telemetry.Transition{Step: n, Warning: telemetry.Warning{ID: id, Rule: "flood", Device: site, Site: site, State: state, Severity: telemetry.Severe, Start: at, At: at}}
 	}
 	known := []telemetry.Transition{step("lost", 0, 1, telemetry.Active), step("held", 0, 1, telemetry.Active), step("elsewhere", 1, 1, telemetry.Active), step("over", 0, 1, telemetry.Active)}
-	if err := c.Step(t.Context(), known); err != nil {
+	guest := step("guest", 0, 1, telemetry.Active) // of a gateway in the field: no engine here holds it
+	guest.Gateway = "kim-long-box"
+	if err := c.Step(t.Context(), append(known, guest)); err != nil {
 		t.Fatal(err)
 	}
 	underway := []telemetry.Transition{step("lost", 0, 2, telemetry.Active), step("new", 0, 1, telemetry.Active), step("over", 0, 2, telemetry.Cleared)}
@@ -74,12 +76,12 @@ func TestOrphansOfAPartition(t *testing.T) {
 	followed := make(chan error, 1)
 	g := &instance{centre: c}
 	go func() { followed <- s.Steps().Follow(ctx, spool.FollowOptions{Name: followCentre}, g.takeSteps) }()
-	eventually(t, "what the engine has lost is over", 10*time.Second, func() bool { return len(c.Warnings(false)) == 2 })
+	eventually(t, "what the engine has lost is over", 10*time.Second, func() bool { return len(c.Warnings(false)) == 3 })
 	for _, want := range []struct {
 		id    string
 		n     int
 		state telemetry.State
-	}{{"lost", 3, telemetry.Cleared}, {"new", 2, telemetry.Cleared}, {"over", 2, telemetry.Cleared}, {"held", 1, telemetry.Active}, {"elsewhere", 1, telemetry.Active}} {
+	}{{"lost", 3, telemetry.Cleared}, {"new", 2, telemetry.Cleared}, {"over", 2, telemetry.Cleared}, {"held", 1, telemetry.Active}, {"elsewhere", 1, telemetry.Active}, {"guest", 1, telemetry.Active}} {
 		if w, _ := c.Warning(want.id); w.N != want.n || w.State != want.state {
 			t.Errorf("%s is %s with %d transitions, want %s with %d", want.id, w.State, w.N, want.state, want.n)
 		}

@@ -237,8 +237,8 @@ func (s *Sender) deliver(ctx context.Context, log string, head *parcel, rest []b
 		if errors.As(err, &refused) && refused.status == http.StatusConflict {
 			return err
 		}
-		if refused == nil {
-			s.line.ask() // is it still there?
+		if refused == nil || refused.passes() {
+			s.line.ask() // is it still there? That is asked each second
 		} else {
 			s.line.complain(err)
 		}
