@@ -45,7 +45,7 @@ faults-ci: ## each fault a few times: some minutes, as root for the disks
 	HAIDANG_FAULTS=ci $(GO) test -count=1 -timeout 15m ./gateway/faults
 
 cluster: ## the log in a cluster: servers die, machines with roles are killed, cut off and upgraded (as root: in network namespaces)
-	HAIDANG_CLUSTER=1 $(GO) test -count=1 -run 'Cluster|Nodes|Quorum|Waits|Standby|Refuses|Stale|Refill' ./gateway/spool ./gateway
+	HAIDANG_CLUSTER=1 $(GO) test -count=1 -run 'Cluster|Nodes|Quorum|Waits|Standby|Refuses|Stale|Refill|UplinkRoles' ./gateway/spool ./gateway
 	HAIDANG_CLUSTER=1 $(GO) test -count=1 -timeout 30m -v -run 'TestCluster(Faults|Standby|Upgrade)' ./gateway/faults
 
 cluster-ci: ## a server killed, a machine cut off, everything restarted: about a minute; prints a table
