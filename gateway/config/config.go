@@ -73,9 +73,11 @@ func (f Faults) Error() string {
 }
 
 // Parse reads one YAML document. An error of syntax is a Faults with its line.
-func Parse(name string, text []byte) (*Document, error) {
-	if len(text) > MaxBytes {
-		return nil, Faults{{File: name, Fault: telemetry.Faultf("", "%d bytes are more than the %d that a configuration may have", len(text), MaxBytes)}}
+func Parse(name string, text []byte) (*Document, error) { return parse(name, text, MaxBytes) }
+
+func parse(name string, text []byte, most int) (*Document, error) {
+	if len(text) > most {
+		return nil, Faults{{File: name, Fault: telemetry.Faultf("", "%d bytes are more than the %d that a configuration may have", len(text), most)}}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	doc := &Document{Name: name, text: string(text)}

@@ -49,22 +49,26 @@ const (
 // no nodes of a long list, reads it on several cores, and takes MaxListBytes of it. The
 // faults are the same.
 func Read(name string, text []byte, target any) (*Document, Faults) {
-	return read(name, text, target, longBytes, pieceBytes)
+	return read(name, text, target, bounds{long: longBytes, piece: pieceBytes, whole: MaxBytes, list: MaxListBytes})
 }
 
-func read(name string, text []byte, target any, long, each int) (*Document, Faults) {
-	if len(text) >= long && len(text) <= MaxListBytes {
-		if list := cut(text, each); list != nil {
+// bounds are constants that tests make small: from where on a text is long, how long a
+// piece is at least, and what a document and a list may have.
+type bounds struct{ long, piece, whole, list int }
+
+func read(name string, text []byte, target any, in bounds) (*Document, Faults) {
+	if len(text) >= in.long && len(text) <= in.list {
+		if list := cut(text, in.piece); list != nil {
 			d := &Document{Name: name, text: string(text), long: list}
 			if faults, ok := d.decodeList(target); ok {
 				return d, faults
 			}
-			if faults := d.broken(); len(text) > MaxBytes && len(faults) > 0 {
+			if faults := d.broken(); len(text) > in.whole && len(faults) > 0 {
 				return nil, faults
 			}
 		}
 	}
-	d, err := Parse(name, text)
+	d, err := parse(name, text, in.whole)
 	if err != nil {
 		faults, _ := err.(Faults) // it is nothing else
 		return nil, faults

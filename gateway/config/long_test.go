@@ -60,20 +60,21 @@ func TestReadInPieces(t *testing.T) {
 // TestTooLong: a list may be longer than another document, and what is wrong with it
 // is told by its line all the same.
 func TestTooLong(t *testing.T) {
-	line := "  - {name: a, facts: {note: " + strings.Repeat("x", 1<<20) + "}}\n"
+	line := "  - {name: a, facts: {note: " + strings.Repeat("x", 1<<10) + "}}\n"
 	long := "devices:\n" + strings.Repeat(line, 17)
 	var got stations
-	if _, faults := Read("x.yaml", []byte(long), &got); len(faults) > 0 || len(got.Rest) != 17 {
+	small := bounds{long: 1 << 10, piece: 1 << 10, whole: 16 << 10, list: 64 << 10}
+	if _, faults := read("x.yaml", []byte(long), &got, small); len(faults) > 0 || len(got.Rest) != 17 {
 		t.Errorf("%d devices: %.200s", len(got.Rest), faults.Error())
 	}
 	for text, want := range map[string]string{
 		long + "  - {name: [b}\n" + line:        "x.yaml:19: not YAML: ",
 		long + "  - {nome: b}\n":                `x.yaml:19: devices[17].nome: unknown key "nome"; did you mean "name"?`,
-		long + "units: []\n":                    "more than the 16777216",
-		"devices: [" + long[9:] + "]\n":         "more than the 16777216",
-		"devices:\n" + strings.Repeat(line, 65): "more than the 16777216",
+		long + "units: []\n":                    "more than the 16384",
+		"devices: [" + long[9:] + "]\n":         "more than the 16384",
+		"devices:\n" + strings.Repeat(line, 65): "more than the 16384",
 	} {
-		if _, faults := Read("x.yaml", []byte(text), &stations{}); len(faults) != 1 || !strings.Contains(faults.Error(), want) {
+		if _, faults := read("x.yaml", []byte(text), &stations{}, small); len(faults) != 1 || !strings.Contains(faults.Error(), want) {
 			t.Errorf("got %.300s\nwant %s", faults.Error(), want)
 		}
 	}
@@ -93,8 +94,8 @@ func FuzzRead(f *testing.F) {
 func sameAsWhole(t *testing.T, text string) *Document {
 	t.Helper()
 	var want, got stations
-	whole, faults := read("x.yaml", []byte(text), &want, MaxBytes, 1)
-	pieces, found := read("x.yaml", []byte(text), &got, 0, 1)
+	whole, faults := read("x.yaml", []byte(text), &want, bounds{long: MaxBytes, whole: MaxBytes})
+	pieces, found := read("x.yaml", []byte(text), &got, bounds{piece: 1, whole: MaxBytes, list: MaxBytes})
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("in pieces %+v\nwhole %+v\n%s", got, want, text)
 	}
@@ -109,7 +110,7 @@ func sameAsWhole(t *testing.T, text string) *Document {
 			t.Fatalf("%s: in pieces %+v, whole %+v\n%s", faults[i], pieces.Span(found[i]), whole.Span(faults[i]), text)
 		}
 	}
-	for i := range len(want.Rest) + 2 {
+	for i := range min(len(want.Rest)+2, 20) {
 		for _, path := range []string{"", ".name", ".facts.z", ".kinds[1]"} {
 			f := []telemetry.Fault{telemetry.Faultf(fmt.Sprintf("devices[%d]%s", i, path), "odd")}
 			w, g := whole.Locate(f)[0], pieces.Locate(f)[0]
