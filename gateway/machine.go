@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"haidang/gateway/account"
-	"haidang/gateway/config"
 	"haidang/gateway/influx"
 	"haidang/gateway/intake"
 	"haidang/gateway/proof"
@@ -374,18 +373,6 @@ func (m *machine) adopt(ctx context.Context, cfg *Configuration, w *world) error
 		errs = append(errs, g.adoptRecipients(ctx, n, cfg, w))
 	}
 	return errors.Join(errs...)
-}
-
-// tellReload says why what was read again is not in force.
-func tellReload(logger *slog.Logger, err error) {
-	if faults, ok := errors.AsType[config.Faults](err); ok {
-		for _, f := range faults {
-			logger.Error("reload: "+f.String(), "file", f.File, "line", f.Line)
-		}
-		logger.Error("reload refused, nothing was changed", "faults", len(faults))
-		return
-	}
-	logger.Error("reload refused, nothing was changed", "error", err)
 }
 
 // health is how a machine is that has not the part ioc; see instance.health.

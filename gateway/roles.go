@@ -101,7 +101,7 @@ func (c *Configuration) elsewhere() []telemetry.Fault {
 }
 
 // writePort is where a machine with the role ingest takes /write of InfluxDB's
-// clients: influx.listen, where that says anything but the default; "" for nowhere.
+// clients: influx.listen, unless that is off or the default; "" for nowhere.
 // A gateway without roles has no such port when its InfluxDB is elsewhere.
 func (c *Configuration) writePort() string {
 	if l := c.Influx.Listen; c.has(roleIngest) && l != influx.Off && l != influx.DefaultConfig().Listen {
