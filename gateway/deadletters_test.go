@@ -107,10 +107,11 @@ func TestDeadLetters(t *testing.T) {
 	}
 	problems(map[string]int{"bad_json": 2}, "")
 	g.must("deadletter", "drop", binary)
-	problems(map[string]int{"bad_json": 1}, g.letters("?device=ao-tom")[0].Detail)
+	left := g.letters("?device=ao-tom")[0].Detail
+	problems(map[string]int{"bad_json": 1}, left)
 	g.kill()
 	g.start()
-	problems(map[string]int{"bad_json": 1}, g.letters("?device=ao-tom")[0].Detail)
+	problems(map[string]int{"bad_json": 1}, left)
 	g.must("deadletter", "drop", "--device", "ao-tom")
 	if status, body := g.try("/api/v1/devices/ao-tom"); status != http.StatusNotFound { // it was not heard since the start, and nothing of it is left
 		t.Errorf("after all is dropped: %d %s", status, body)
