@@ -17,7 +17,7 @@ import (
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patient(30*time.Second))
 	defer cancel()
 	code = execute(ctx, environment{stdin: strings.NewReader(""), stdout: &out, stderr: &err}, args)
 	return code, out.String(), err.String()

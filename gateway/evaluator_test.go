@@ -27,7 +27,7 @@ func TestCheckpointOfAFullLog(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	full := false
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patient(30 * time.Second)); time.Now().Before(deadline); {
 		err := s.Readings().Append(ctx, padded)
 		switch {
 		case errors.Is(err, spool.ErrFull):

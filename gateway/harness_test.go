@@ -297,9 +297,19 @@ func (g *gatewayProcess) publish(c paho.Client, topic, payload string) {
 	}
 }
 
+// patient is how long a test waits for what takes that long at most: the race detector
+// makes everything several times as slow.
+func patient(within time.Duration) time.Duration {
+	if racing {
+		return 4 * within
+	}
+	return within
+}
+
 // eventually waits until ok.
 func eventually(t testing.TB, what string, within time.Duration, ok func() bool) {
 	t.Helper()
+	within = patient(within)
 	deadline := time.Now().Add(within)
 	for !ok() {
 		if time.Now().After(deadline) {

@@ -38,7 +38,7 @@ func (g *gatewayProcess) as(roles string) {
 			g.t.Logf("the machine with the roles %s:\n%s", roles, g.output)
 		}
 	})
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patient(30 * time.Second))
 	for {
 		status, body := g.try("/readyz")
 		if status == http.StatusOK {

@@ -19,8 +19,7 @@ func entryOf(name, url string) string {
 func routed(t *testing.T, routes string) (g *gatewayProcess, centre, chief, standIn *recipient) {
 	t.Helper()
 	centre, chief, standIn = newRecipient(t), newRecipient(t), newRecipient(t)
-	gone := freePorts(t, 1)[0]
-	g = prepare(t, "ioc:\n"+entryOf("centre", centre.url)+entryOf("gone", "http://"+gone)+entryOf("stand-in", standIn.url)+entryOf("chief", chief.url)+routes)
+	g = prepare(t, "ioc:\n"+entryOf("centre", centre.url)+entryOf("gone", nowhere)+entryOf("stand-in", standIn.url)+entryOf("chief", chief.url)+routes)
 	g.start()
 	return g, centre, chief, standIn
 }
