@@ -178,6 +178,9 @@ func falls(level func(int) float64, low float64) int {
 
 // TestReplayRealFlood is the Sheepscot river's flood of 2015-10-01.
 func TestReplayRealFlood(t *testing.T) {
+	if racing {
+		t.Skip("TestReplayFlood runs the same under the race detector, in a tenth of the time")
+	}
 	file := recording(t, "hydro/usgs_01037000_hourly_stage_flow_rain.csv")
 	args := []string{"--config", "../deploy/replay/sheepscot.yaml", "--map", "../deploy/replay/sheepscot.map.yaml", file}
 	text := replayed(t, args...)
@@ -197,6 +200,9 @@ func TestReplayRealFlood(t *testing.T) {
 
 // TestReplayAIS replays a coast station's stream with foreign sentences between.
 func TestReplayAIS(t *testing.T) {
+	if racing {
+		t.Skip("TestReplayFlood runs the same under the race detector, in a tenth of the time")
+	}
 	text := replayed(t, recording(t, "ais/amsa/ais.txt.gz"))
 	// Several base stations hear a vessel: nearly a third of the messages are
 	// heard again.
