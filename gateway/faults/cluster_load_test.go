@@ -71,7 +71,7 @@ func (run clusterRun) measure(t *testing.T, lasting time.Duration) string {
 	if run.servers > 0 {
 		servers = newNodes(t, &ground{t: t}, run.servers, t.TempDir)
 		more["spool"] = fmt.Sprintf("{url: %q, replicas: %d, partitions: %d, max_bytes: 2GiB}", servers.url(), run.replicas, run.partitions)
-		roles = []string{"ingest", "rules,store,ioc"}
+		roles = []string{"rules,store,ioc", "ingest"} // which waits for the first centre
 	}
 	var boxes []*box
 	var processes []int
@@ -85,14 +85,14 @@ func (run clusterRun) measure(t *testing.T, lasting time.Duration) string {
 		boxes = append(boxes, g)
 		processes = append(processes, g.cmd.Process.Pid)
 	}
-	g := boxes[0]
+	g, last := boxes[len(boxes)-1], boxes[0]
 	g.eventually("the parts are taken", 60*time.Second, func() bool {
 		held := 0.0
 		for _, b := range boxes {
 			n, _ := b.metric("haidang_part_held")
 			held += n
 		}
-		return run.servers == 0 || held >= float64(2*run.partitions+1)
+		return run.servers == 0 || held >= float64(3*run.partitions+2)
 	})
 	l := &loader{address: g.mqtt, publishers: 50, window: 20, rate: run.rate, lasting: lasting, alarm: 10_000}
 	if run.rate > 0 {
@@ -102,7 +102,6 @@ func (run clusterRun) measure(t *testing.T, lasting time.Duration) string {
 	if err := l.run(); err != nil {
 		t.Error(err, g.output.tail())
 	}
-	last := boxes[len(boxes)-1]
 	last.settled(3 * time.Minute)
 	stored := float64(len(l.acks)) / time.Since(begin).Seconds()
 	warned := c.delays(t, l.raised)
