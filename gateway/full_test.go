@@ -77,12 +77,10 @@ func (g *gatewayProcess) runs(what string) {
 	}
 }
 
-// TestFullLog: the InfluxDB elsewhere is down and the log fills. The gateway
-// refuses what comes, and reloads; it starts on the full log, and goes on
-// when there is room.
-func TestFullLog(t *testing.T) {
-	t.Parallel()
-	var up atomic.Bool
+// downStore is an InfluxDB elsewhere that takes nothing before it is up.
+func downStore(t *testing.T) (url string, up *atomic.Bool) {
+	t.Helper()
+	up = new(atomic.Bool)
 	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if !up.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -90,9 +88,18 @@ func TestFullLog(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}))
-	defer store.Close()
+	t.Cleanup(store.Close)
+	return store.URL, up
+}
+
+// TestFullLog: the InfluxDB elsewhere is down and the log fills. The gateway
+// refuses what comes, and reloads; it starts on the full log, and goes on
+// when there is room.
+func TestFullLog(t *testing.T) {
+	t.Parallel()
+	store, up := downStore(t)
 	g := prepare(t, "spool: {max_bytes: 4MiB}\n")
-	g.elsewhere(store.URL)
+	g.elsewhere(store)
 	config := filepath.Join(g.dir, "gateway.yaml")
 	g.launch("run", "--config", config)
 	said := func(text string) func() bool {
@@ -151,18 +158,10 @@ func TestFullLog(t *testing.T) {
 // sends, is linked for the rules when there is room.
 func TestLinkOnFullLog(t *testing.T) {
 	t.Parallel()
-	var up atomic.Bool
-	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if !up.Load() {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	defer store.Close()
+	store, up := downStore(t)
 	g := prepare(t, "spool: {max_bytes: 4MiB}\nrules: [rules.yaml]\n")
 	g.write("rules.yaml", "rules:\n  - {name: unlinked, on: link, when: up == 0, message: {vi: \"mất\", en: \"gone\"}}\n")
-	g.elsewhere(store.URL)
+	g.elsewhere(store)
 	g.launch("run", "--config", filepath.Join(g.dir, "gateway.yaml"))
 	eventually(t, "it works", 10*time.Second, func() bool {
 		_, body := g.try("/readyz")

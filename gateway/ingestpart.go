@@ -36,7 +36,13 @@ func (m *machine) takeIn(ctx context.Context, s *spool.Spool, reg console.Regist
 	defer func() { err = errors.Join(err, g.close()) }()
 	m.mu.Lock()
 	m.ingest = g
+	cfg, w := m.cfg, m.world
 	m.mu.Unlock()
+	if w != g.files { // it was read again meanwhile
+		if err := g.adoptFiles(&cfg, w); err != nil {
+			tellReload(m.logger, err)
+		}
+	}
 	defer func() {
 		m.mu.Lock()
 		m.ingest = nil

@@ -41,7 +41,8 @@ type post struct {
 	mu     sync.RWMutex
 	list   []*posted
 	before map[string][]ioc.Earlier // while the first ones are made
-	run    context.Context          // while recipients are told; nil before
+	run    context.Context          // while recipients are told; nil before and after
+	ended  bool
 	failed chan error
 }
 
@@ -140,7 +141,7 @@ func (p *post) Run(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.run = nil
+	p.run, p.ended = nil, true
 	cancel()
 	for _, x := range p.list {
 		x.stop()
@@ -148,9 +149,9 @@ func (p *post) Run(ctx context.Context) error {
 	return failed
 }
 
-// start brings warnings to a recipient. It is called with mu held.
+// start brings warnings to a recipient, once Run is at work. It is called with mu held.
 func (p *post) start(x *posted) {
-	if p.far != nil {
+	if p.far != nil || p.run == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(p.run)
@@ -174,6 +175,9 @@ func (p *post) start(x *posted) {
 	x.stop = func() { cancel(); <-ended }
 }
 
+// offerPatience bounds how long the note of an accepted offer holds up the end.
+const offerPatience = 5 * time.Second
+
 // follow brings the warnings of one class to a recipient.
 func (p *post) follow(ctx context.Context, name string, sender *ioc.Sender, offer []telemetry.Transition) error {
 	g := p.g
@@ -185,7 +189,9 @@ func (p *post) follow(ctx context.Context, name string, sender *ioc.Sender, offe
 		if err != nil {
 			g.logger.Error("a new recipient refuses warnings that last", "recipient", sender.Name(), "error", err)
 		}
-		g.roll.offered(context.WithoutCancel(ctx), sender.Name()) // also when it has just taken it
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), offerPatience) // also when the end came just then
+		g.roll.offered(last, sender.Name())
+		cancel()
 	}
 	accept := transitions(isFor(name), sender.Accept)
 	return g.spool.Warnings().Follow(ctx, spool.FollowOptions{Name: sender.Name()}, func(ctx context.Context, b *spool.Batch[telemetry.Transition]) error {
@@ -201,7 +207,7 @@ func (p *post) follow(ctx context.Context, name string, sender *ioc.Sender, offe
 func (p *post) change(ctx context.Context, list []ioc.Config) (changes []string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.run == nil {
+	if p.ended {
 		return nil, fmt.Errorf("%w: recipients are not told at present", console.ErrUnavailable)
 	}
 	var next []*posted
@@ -269,6 +275,20 @@ func (p *post) names() []string {
 func (p *post) healths() []console.Recipient {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
+	return p.healthsLocked()
+}
+
+// healthsNow is healths for who must not wait while recipients are being changed; not
+// ok then.
+func (p *post) healthsNow() (list []console.Recipient, ok bool) {
+	if !p.mu.TryRLock() {
+		return nil, false
+	}
+	defer p.mu.RUnlock()
+	return p.healthsLocked(), true
+}
+
+func (p *post) healthsLocked() []console.Recipient {
 	list := make([]console.Recipient, len(p.list))
 	for i, x := range p.list {
 		list[i] = console.Recipient(x.recipient.Health())

@@ -36,12 +36,18 @@ func (m *machine) tell(ctx context.Context, s *spool.Spool, reg console.Registry
 	}
 	m.mu.Lock()
 	m.posts[share] = g
+	cfg, w := m.cfg, m.world
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.posts, share)
 	}()
+	if w != g.files { // it was read again meanwhile
+		if err := g.adoptRecipients(ctx, share, &cfg, w); err != nil {
+			return err
+		}
+	}
 	m.follows(spool.Part{Role: rolePost, Partition: share}, g.postLag)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.centre.listen(ctx) })
@@ -97,7 +103,7 @@ func recipientsOf(list []ioc.Config, share, shares int) (out []ioc.Config) {
 // changed at run time.
 func (g *instance) readKnown() {
 	w := g.files
-	r, err := registry.Open(g.cfg.Data, g.logger)
+	r, err := registry.Look(g.cfg.Data) // it is the centre's, which may be on this machine
 	if err == nil {
 		g.registry = r
 		w, err = g.changed(g.files)
@@ -111,7 +117,7 @@ func (g *instance) readKnown() {
 
 // fetchForPost takes over what the centre has changed of devices, until ctx ends.
 func (m *machine) fetchForPost(ctx context.Context, s *spool.Spool, g *instance) {
-	failing, marks := false, marksOf(g.cfg.Data, groupDevices)
+	failing, marks := false, ""
 	for wait(ctx, fetchEvery) {
 		m.mu.Lock()
 		leads := m.leads
@@ -180,6 +186,7 @@ func (m *machine) statusOf(p spool.Part) func() json.RawMessage {
 	if p.Role != rolePost {
 		return nil
 	}
+	var told json.RawMessage // last
 	return func() json.RawMessage {
 		m.mu.Lock()
 		g := m.posts[p.Partition]
@@ -187,7 +194,10 @@ func (m *machine) statusOf(p spool.Part) func() json.RawMessage {
 		if g == nil {
 			return nil
 		}
-		list := g.out.post.healths()
+		list, ok := g.out.post.healthsNow()
+		if !ok {
+			return told // the lease is not to wait
+		}
 		text, err := json.Marshal(list)
 		if len(text) > maxStatus {
 			for i := range list {
@@ -196,9 +206,10 @@ func (m *machine) statusOf(p spool.Part) func() json.RawMessage {
 			text, err = json.Marshal(list)
 		}
 		if err != nil || len(text) > maxStatus {
-			return nil
+			text = nil
 		}
-		return text
+		told = text
+		return told
 	}
 }
 

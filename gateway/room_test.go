@@ -3,11 +3,9 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -41,17 +39,9 @@ func TestOfferOutlivesRestart(t *testing.T) {
 // the rules have too: the log is to be emptied.
 func TestRoomAfterKill(t *testing.T) {
 	t.Parallel()
-	var up atomic.Bool
-	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if !up.Load() {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	defer store.Close()
+	store, up := downStore(t)
 	g := prepare(t, "spool: {max_bytes: 4MiB}\n")
-	g.elsewhere(store.URL)
+	g.elsewhere(store)
 	config := filepath.Join(g.dir, "gateway.yaml")
 	working := func() bool {
 		_, body := g.try("/readyz")

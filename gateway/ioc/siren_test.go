@@ -40,6 +40,16 @@ func (r *relay) set(f func()) {
 	f()
 }
 
+// sounds wants the relay on or off.
+func (r *relay) sounds(t *testing.T, what string, want bool) {
+	t.Helper()
+	r.set(func() {
+		if r.on != want {
+			t.Errorf("%s: it sounds: %v", what, r.on)
+		}
+	})
+}
+
 // memoryOf is what the log and the record of deliveries know of warnings.
 type memoryOf struct {
 	mu    sync.Mutex
@@ -126,14 +136,7 @@ func TestSirenAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		sounds := func(what string, want bool) {
-			t.Helper()
-			r.set(func() {
-				if r.on != want {
-					t.Errorf("%s: it sounds: %v", what, r.on)
-				}
-			})
-		}
+		sounds := func(what string, want bool) { t.Helper(); r.sounds(t, what, want) }
 		start()
 		deliver(happens("a", 1, telemetry.Active))
 		sounds("raised", true)
@@ -231,14 +234,7 @@ func TestSiren(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		sounds := func(what string, want bool) {
-			t.Helper()
-			r.set(func() {
-				if r.on != want {
-					t.Errorf("%s: it sounds: %v", what, r.on)
-				}
-			})
-		}
+		sounds := func(what string, want bool) { t.Helper(); r.sounds(t, what, want) }
 		_ = sleep(t.Context(), time.Minute)
 		r.set(func() {
 			if !slices.Equal(r.writes, []string{"line-1/5/siren=0"}) {

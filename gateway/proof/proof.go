@@ -354,10 +354,7 @@ func (l *Log) Of(ctx context.Context, id string) ([]telemetry.Attempt, error) {
 			out = append(out, one.Attempt)
 		}
 	})
-	slices.SortStableFunc(out, func(a, b telemetry.Attempt) int {
-		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.N, b.N), cmp.Compare(a.Recipient, b.Recipient), cmp.Compare(a.Attempt, b.Attempt))
-	})
-	out = slices.Compact(out) // one that was shared twice, as its answer was lost
+	out = inOrder(out)
 	return out[max(0, len(out)-MaxTold):], err
 }
 
@@ -378,8 +375,16 @@ func (l *Log) Since(ctx context.Context, since time.Time) ([]telemetry.Attempt, 
 			out = append(out, one.Attempt)
 		}
 	})
-	slices.SortStableFunc(out, func(a, b telemetry.Attempt) int { return a.At.Compare(b.At) })
-	return out, err
+	return inOrder(out), err
+}
+
+// inOrder sorts attempts, the oldest first, without those that were shared twice
+// because an answer was lost.
+func inOrder(list []telemetry.Attempt) []telemetry.Attempt {
+	slices.SortStableFunc(list, func(a, b telemetry.Attempt) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.N, b.N), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Recipient, b.Recipient), cmp.Compare(a.Attempt, b.Attempt))
+	})
+	return slices.Compact(list)
 }
 
 // each calls f with the attempts of files whose line has mark in it.

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,10 +14,11 @@ import (
 
 // A Shared is a log of attempts that several machines have in common.
 type Shared interface {
-	// Append returns nil when the attempts are kept.
+	// Append returns nil when the attempts are kept, and a *telemetry.Rejection when
+	// they never will be.
 	Append(ctx context.Context, list []telemetry.Attempt) error
-	// Last is the number of the newest frame, 0 for none.
-	Last() uint64
+	// End is the number of the newest frame that anybody has written, 0 for none.
+	End(ctx context.Context) (uint64, error)
 	// Follow calls take with each frame from one on, in order, until ctx ends.
 	Follow(ctx context.Context, from uint64, take func(frame uint64, list []telemetry.Attempt)) error
 }
@@ -49,13 +51,35 @@ func (l *Log) Join(ctx context.Context, s Shared) error {
 	writing.Go(func() { l.give(ctx, s) })
 	defer writing.Wait()
 	defer cancel()
-	l.disk.Lock()
-	from := l.frame + 1
-	if l.frame > s.Last() { // it is another log
-		from = 1
+	from, known := l.from(ctx, s)
+	if !known {
+		return nil
 	}
-	l.disk.Unlock()
 	return s.Follow(ctx, from, l.take)
+}
+
+// from returns the frame behind the one that was taken last, the first one when the
+// log is another one than it was; not known when ctx ends before the log answers.
+func (l *Log) from(ctx context.Context, s Shared) (from uint64, known bool) {
+	ticker := time.NewTicker(Beat)
+	defer ticker.Stop()
+	for {
+		newest, err := s.End(ctx)
+		l.disk.Lock()
+		taken := l.frame
+		l.disk.Unlock()
+		switch {
+		case err == nil && taken > newest:
+			return 1, true
+		case err == nil:
+			return taken + 1, true
+		}
+		select {
+		case <-ticker.C: // the log tells why it does not answer
+		case <-ctx.Done():
+			return 0, false
+		}
+	}
 }
 
 // give shares what is noted, until ctx ends.
@@ -81,8 +105,16 @@ func (l *Log) giveOnce(ctx context.Context, s Shared, patience time.Duration) {
 		if len(l.held) == 0 {
 			l.held = l.waiting()
 		}
-		if len(l.held) == 0 || s.Append(ctx, l.held) != nil { // the log tells why
+		if len(l.held) == 0 {
 			return
+		}
+		err := s.Append(ctx, l.held)
+		var never *telemetry.Rejection
+		switch {
+		case errors.As(err, &never):
+			l.lost.Add(float64(len(l.held)))
+		case err != nil:
+			return // the log tells why
 		}
 		l.held = nil
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"haidang/gateway/telemetry"
 )
@@ -33,6 +34,9 @@ func (c *commonLog) Append(_ context.Context, list []telemetry.Attempt) error {
 	if c.away {
 		return errors.New("away")
 	}
+	if list[0].ID == "unwritable" {
+		return &telemetry.Rejection{Records: []telemetry.RejectedRecord{{}}}
+	}
 	c.frames = append(c.frames, slices.Clone(list))
 	close(c.more)
 	c.more = make(chan struct{})
@@ -43,10 +47,19 @@ func (c *commonLog) Append(_ context.Context, list []telemetry.Attempt) error {
 	return nil
 }
 
-func (c *commonLog) Last() uint64 {
+func (c *commonLog) End(context.Context) (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return uint64(len(c.frames))
+	if c.away {
+		return 0, errors.New("away")
+	}
+	return uint64(len(c.frames)), nil
+}
+
+func (c *commonLog) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.frames)
 }
 
 // next returns a frame, and what is closed when there is one more.
@@ -111,13 +124,13 @@ func TestShared(t *testing.T) {
 		common.set(false, true)
 		one.Note(attempt("w", 1, true))
 		time.Sleep(3 * Beat)
-		if common.Last() != 2 {
-			t.Errorf("%d frames, want that of the lost answer twice", common.Last())
+		if common.count() != 2 {
+			t.Errorf("%d frames, want that of the lost answer twice", common.count())
 		}
 		two := openShared(t, dirs[1])
 		within, leave := context.WithCancel(ctx)
 		join(within, two)
-		if !two.Await(ctx, common.Last()) {
+		if !two.Await(ctx, 2) {
 			t.Error("the second machine does not come to the end")
 		}
 		const want = "1.1 false, 1.2 true"
@@ -151,6 +164,56 @@ func TestShared(t *testing.T) {
 		stop()
 		running.Wait()
 		if err := errors.Join(one.Close(), two.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSharedAnew: another common log is read from its start, the same one from where it
+// was, when it answers; what can never be written is lost alone, and counted.
+func TestSharedAnew(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		l := openShared(t, dir)
+		within := func(common *commonLog, act func()) {
+			ctx, stop := context.WithCancel(t.Context())
+			joined := make(chan error, 1)
+			go func() { joined <- l.Join(ctx, common) }()
+			act()
+			time.Sleep(3 * Beat)
+			stop()
+			if err := <-joined; err != nil {
+				t.Error(err)
+			}
+		}
+		old := newCommonLog()
+		within(old, func() {
+			l.Note(attempt("w", 1, true))
+			time.Sleep(2 * Beat)
+			l.Note(attempt("unwritable", 1, true))
+			time.Sleep(2 * Beat)
+			l.Note(attempt("w", 2, true))
+		})
+		if got := testutil.ToFloat64(l.lost); got != 1 {
+			t.Errorf("%v attempts count as lost, want 1", got)
+		}
+		old.set(true, false)
+		within(old, func() {
+			time.Sleep(2 * Beat)
+			old.set(false, false)
+		})
+		if got := testutil.ToFloat64(l.noted[true]); got != 2 || l.frame != 2 {
+			t.Errorf("%v attempts were put down up to frame %d, want 2 up to 2: none twice", got, l.frame)
+		}
+		other := newCommonLog()
+		if err := other.Append(t.Context(), []telemetry.Attempt{attempt("x", 1, true)}); err != nil {
+			t.Fatal(err)
+		}
+		within(other, func() {})
+		if l.Accepted("x", "ioc") != 1 || l.frame != 1 {
+			t.Errorf("of another log it knows %d, up to frame %d", l.Accepted("x", "ioc"), l.frame)
+		}
+		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	})

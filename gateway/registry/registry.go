@@ -127,6 +127,16 @@ func Open(dir string, logger *slog.Logger) (*Registry, error) {
 	return r, nil
 }
 
+// Look reads what was changed without a hand in it: another Registry may be at work in
+// the folder. What it returns is only for Apply, Changes and Periods.
+func Look(dir string) (*Registry, error) {
+	doc, err := read(filepath.Join(dir, fileName))
+	if err != nil {
+		return nil, err
+	}
+	return &Registry{dir: dir, doc: doc}, nil
+}
+
 type damagedError struct {
 	path string
 	err  error

@@ -57,6 +57,10 @@ func (l *Log[T]) Replay(ctx context.Context, each func(T)) error {
 	return err
 }
 
+// End returns the sequence of the newest frame that is there, 0 when there is none. It
+// asks: Last may be some seconds old where other machines append.
+func (l *Log[T]) End(ctx context.Context) (uint64, error) { return l.core.newest(ctx) }
+
 // newest returns the sequence of the newest frame that is there, 0 when there
 // is none: all may have gone by their age.
 func (c *core) newest(ctx context.Context) (uint64, error) {
