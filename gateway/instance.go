@@ -76,6 +76,7 @@ type instance struct {
 	keptContacts int                          // first contacts that are on disk, when readings begin to come
 
 	machine *machine // whose parts these are; nil: it is a gateway by itself
+	began   *world   // then: what the files said when this part was opened
 
 	load      func() (Configuration, *world, error) // reads the configuration again; nil: there is none
 	reloading sync.Mutex

@@ -79,7 +79,7 @@ func (m *machine) openCentre(ctx context.Context, s *spool.Spool, reg console.Re
 	cfg, w := m.current()
 	g := &instance{
 		cfg: cfg, outside: outside{cfg.IOC, cfg.Routes, cfg.CAP}, world: w, logger: m.logger, reg: reg, since: time.Now().UTC(), ready: make(chan struct{}),
-		machine: m, load: m.load, spool: s, clock: m.clock, accounts: m.accounts, store: m.store,
+		machine: m, began: w, load: m.load, spool: s, clock: m.clock, accounts: m.accounts, store: m.store,
 	}
 	defer func() {
 		if err != nil {
@@ -202,6 +202,11 @@ func (g *instance) begin(ctx context.Context, group *errgroup.Group) error {
 		}
 	}
 	close(g.ready)
+	if _, w := g.machine.current(); w != g.began { // it was read again meanwhile
+		if err := g.reload(ctx); err != nil {
+			tellReload(g.logger, err)
+		}
+	}
 	g.record(auditEntry{At: g.now(), Do: "gateway.start", On: g.cfg.Gateway, Changes: []string{"version " + version}})
 	group.Go(func() error { g.keepHeard(ctx); return nil })
 	group.Go(func() error { g.keepContacts(ctx); return nil })

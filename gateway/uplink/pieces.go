@@ -107,7 +107,7 @@ func (l *load) shares(good []int) []*share {
 		n := d.PartitionOf(r.Site)
 		if byPartition[n] == nil {
 			// Whoever writes the piece, the first reading is the first that is not on disk.
-			id := fmt.Sprintf("uplink.%s.%s.%d.%d", l.head.Gateway, l.head.Epoch, l.places[i].Seq, l.places[i].Line)
+			id := fmt.Sprintf("uplink/%s/%s/%d/%d", l.head.Gateway, l.head.Epoch, l.places[i].Seq, l.places[i].Line)
 			byPartition[n] = &share{partition: n, id: id}
 			all = append(all, byPartition[n])
 		}
