@@ -151,7 +151,9 @@ func (m mosquitto) talk() {
 	m.hears("kept", "-t", "chat/kept")
 	m.pub("-t", "chat/kept", "-n", "-r")
 
-	session := []string{"-i", "away", "-c", "-t", "chat/away"}
+	// A session for each round: who leaves at the third message may not have been heard
+	// to acknowledge them, and gets them again.
+	session := []string{"-i", "away-" + m.version + m.address, "-c", "-t", "chat/away"}
 	if m.version == "mqttv5" {
 		session = append(session, "-x", "100")
 	}
