@@ -2,7 +2,6 @@ package faults
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -75,8 +74,8 @@ func form(t *testing.T, want formed) *formation {
 		f.machines = append(f.machines, f.newMachine(t, m[0], m[1]))
 	}
 	f.trial.box = f.machines[0].box
-	field := f.account(t, "field", "integrator", "--device", "count-*", "--limits", "connections=1000,messages_per_s=100000,bytes_per_s=64MiB")
-	watcher := f.account(t, "watcher", "reader")
+	field := f.account("field", "integrator", "--device", "count-*", "--limits", "connections=1000,messages_per_s=100000,bytes_per_s=64MiB")
+	watcher := f.account("watcher", "reader")
 	for _, p := range f.publishers {
 		p.pause, p.user, p.secret, p.patience = want.pause, "field", field, 10*time.Second
 	}
@@ -131,25 +130,6 @@ func (f *formation) newMachine(t *testing.T, name, roles string) *machine {
 }
 
 func (f *formation) accounts() string { return filepath.Join(f.files, "accounts.jsonl") }
-
-// account makes an account and returns its secret.
-func (f *formation) account(t *testing.T, name, role string, more ...string) string {
-	t.Helper()
-	path, err := haidangPath()
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := append([]string{"account", "add", name, "--role", role, "--json", "--config", filepath.Join(f.machines[0].dir, "gateway.yaml")}, more...)
-	out, err := exec.Command(path, args...).Output()
-	if err != nil {
-		t.Fatalf("haidang %s: %v %s", strings.Join(args, " "), err, out)
-	}
-	var answer struct{ Secret string }
-	if err := json.Unmarshal(out, &answer); err != nil || answer.Secret == "" {
-		t.Fatalf("haidang account add says %s: %v", out, err)
-	}
-	return answer.Secret
-}
 
 // awaitMachines waits until each machine is ready; of whole gateways, one.
 func (f *formation) awaitMachines() {

@@ -107,21 +107,35 @@ func (g *ground) join(name string) *spot {
 	if g.bridge == "" {
 		return s
 	}
-	g.joined++
-	s.ip = fmt.Sprintf("%s.%d", g.net, g.joined+1)
 	s.space = fmt.Sprintf("%s-%s", g.bridge, name)
-	s.cable = fmt.Sprintf("%s.%d", g.bridge, g.joined)
 	g.must("netns", "add", s.space)
 	g.t.Cleanup(func() { g.must("netns", "del", s.space) })
-	g.must("link", "add", s.cable, "type", "veth", "peer", "name", "eth0", "netns", s.space)
+	g.must("-n", s.space, "link", "set", "lo", "up")
+	g.plug(s, "eth0")
+	g.must("-n", s.space, "route", "add", "default", "via", g.own())
+	return s
+}
+
+// wire gives a machine of another ground, with a namespace, a cable to this one.
+func (g *ground) wire(there *spot) *spot {
+	g.t.Helper()
+	s := &spot{ground: g, name: there.name, space: there.space}
+	g.plug(s, "eth1")
+	return s
+}
+
+// plug lays the cable of a spot; device is its other end.
+func (g *ground) plug(s *spot, device string) {
+	g.t.Helper()
+	g.joined++
+	s.ip = fmt.Sprintf("%s.%d", g.net, g.joined+1)
+	s.cable = fmt.Sprintf("%s.%d", g.bridge, g.joined)
+	g.must("link", "add", s.cable, "type", "veth", "peer", "name", device, "netns", s.space)
 	// A socket that has not ended yet keeps the namespace, and with it the cable.
 	g.t.Cleanup(func() { g.must("link", "del", s.cable) })
 	g.must("link", "set", s.cable, "master", g.bridge, "up")
-	g.must("-n", s.space, "addr", "add", s.ip+"/24", "dev", "eth0")
-	g.must("-n", s.space, "link", "set", "lo", "up")
-	g.must("-n", s.space, "link", "set", "eth0", "up")
-	g.must("-n", s.space, "route", "add", "default", "via", g.own())
-	return s
+	g.must("-n", s.space, "addr", "add", s.ip+"/24", "dev", device)
+	g.must("-n", s.space, "link", "set", device, "up")
 }
 
 // address is one to listen at: with the usual port where the machine is alone.

@@ -167,6 +167,25 @@ func (g *box) rewrite(from, to string) {
 	g.write("gateway.yaml", strings.ReplaceAll(string(text), from, to))
 }
 
+// account makes an account and returns its secret.
+func (g *box) account(name, role string, more ...string) string {
+	g.t.Helper()
+	path, err := haidangPath()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	args := append([]string{"account", "add", name, "--role", role, "--json", "--config", filepath.Join(g.dir, "gateway.yaml")}, more...)
+	out, err := exec.Command(path, args...).Output()
+	if err != nil {
+		g.t.Fatalf("haidang %s: %v %s", strings.Join(args, " "), err, out)
+	}
+	var answer struct{ Secret string }
+	if err := json.Unmarshal(out, &answer); err != nil || answer.Secret == "" {
+		g.t.Fatalf("haidang account add says %s: %v", out, err)
+	}
+	return answer.Secret
+}
+
 // launch starts the process.
 func (g *box) launch() {
 	g.t.Helper()

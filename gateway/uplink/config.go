@@ -31,7 +31,7 @@ type Config struct {
 	// Secret is that of the account, such as ${UPLINK_SECRET}.
 	Secret string `yaml:"secret"`
 	// CA is a PEM file with the authorities that the centre's certificate is of, where
-	// the system does not know them.
+	// the system does not know them. A renewed file is in force without a restart.
 	CA string `yaml:"ca"`
 	// MaxRate bounds what is sent in a second, such as 64KiB/s. Warnings count and do
 	// not wait. Default: no bound.
@@ -95,7 +95,7 @@ func (c *Config) Validate() []telemetry.Fault {
 	if h := c.Heartbeat.Std(); h != 0 && (h < shortestHeartbeat || h > longestHeartbeat) {
 		fault("heartbeat", "heartbeat %s is not in 1s..1h", c.Heartbeat)
 	}
-	if _, err := c.encryption(); err != nil {
+	if _, _, err := c.encryption(); err != nil {
 		fault("ca", "%v", err)
 	}
 	return faults
@@ -123,21 +123,21 @@ func (c *Config) address() (*url.URL, error) {
 	return u.JoinPath(Path), nil
 }
 
-// encryption is how TLS is spoken, where it is.
-func (c *Config) encryption() (*tls.Config, error) {
+// encryption is how TLS is spoken, where it is, and what the file of authorities says.
+func (c *Config) encryption() (*tls.Config, []byte, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CA == "" {
-		return out, nil
+		return out, nil, nil
 	}
 	text, err := os.ReadFile(c.CA)
 	if err != nil {
-		return nil, fmt.Errorf("read the authorities: %w", err)
+		return nil, nil, fmt.Errorf("read the authorities: %w", err)
 	}
 	out.RootCAs = x509.NewCertPool()
 	if !out.RootCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("there is no certificate in PEM in %s", c.CA)
+		return nil, nil, fmt.Errorf("there is no certificate in PEM in %s", c.CA)
 	}
-	return out, nil
+	return out, text, nil
 }
 
 // heartbeat is the interval in force.

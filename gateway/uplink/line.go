@@ -3,6 +3,7 @@ package uplink
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +38,6 @@ type line struct {
 	limiter *rate.Limiter // nil: no bound
 	metrics *sending
 	logger  *slog.Logger
-	clients map[string]*http.Client // by request, so that none waits behind another
 
 	hello func(ctx context.Context, beat bool) (Hello, error)
 	kick  chan struct{} // a hello is wanted now
@@ -45,6 +45,8 @@ type line struct {
 	denied bool // the last hello, for its secret; of keep alone
 
 	mu      sync.Mutex
+	trusted []byte                  // what the file of authorities said
+	clients map[string]*http.Client // by request, so that none waits behind another
 	welcome Welcome
 	period  context.Context // while the line is up; nil when it is down
 	end     context.CancelFunc
@@ -59,20 +61,26 @@ func newLine(cfg Config, account string, p *press, m *sending, logger *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	encryption, err := cfg.encryption()
+	encryption, trusted, err := cfg.encryption()
 	if err != nil {
 		return nil, err
 	}
 	l := &line{
 		cfg: cfg, base: base, account: account, press: p, metrics: m, logger: logger,
-		clients: map[string]*http.Client{}, kick: make(chan struct{}, 1), changed: make(chan struct{}),
+		trusted: trusted, clients: clientsWith(encryption), kick: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	if cfg.MaxRate > 0 {
 		l.limiter = rate.NewLimiter(rate.Limit(cfg.MaxRate), max(int(cfg.MaxRate)/4, pace))
 	}
+	return l, nil
+}
+
+// clientsWith makes a client for each request.
+func clientsWith(encryption *tls.Config) map[string]*http.Client {
+	clients := map[string]*http.Client{}
 	for _, request := range []string{"hello", logReadings, logWarnings} {
 		dialer := &net.Dialer{Timeout: dialPatience}
-		l.clients[request] = &http.Client{
+		clients[request] = &http.Client{
 			// No HTTP/2: one connection for all would let readings go before a warning.
 			Transport: &http.Transport{
 				Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: encryption.Clone(),
@@ -81,7 +89,37 @@ func newLine(cfg Config, account string, p *press, m *sending, logger *slog.Logg
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	return l, nil
+	return clients
+}
+
+// client is the one for a request.
+func (l *line) client(what string) *http.Client {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.clients[what]
+}
+
+// renew takes over the file of authorities if it has changed: the centre's certificate
+// may be of another one now. While the file cannot be used what was before holds, and
+// the error says why.
+func (l *line) renew() error {
+	if l.cfg.CA == "" {
+		return nil
+	}
+	encryption, text, err := l.cfg.encryption()
+	if err != nil {
+		return fmt.Errorf("the authorities of before hold: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if bytes.Equal(text, l.trusted) {
+		return nil
+	}
+	for _, c := range l.clients {
+		c.CloseIdleConnections()
+	}
+	l.trusted, l.clients = text, clientsWith(encryption)
+	return nil
 }
 
 // keep asks the centre again and again until ctx ends.
@@ -332,8 +370,11 @@ func (l *line) post(ctx context.Context, what string, body io.Reader, size int, 
 	if l.cfg.Secret != "" {
 		request.SetBasicAuth(l.account, l.cfg.Secret)
 	}
-	response, err := l.clients[what].Do(request)
+	response, err := l.client(what).Do(request)
 	if err != nil {
+		if distrust := l.renew(); distrust != nil {
+			return fmt.Errorf("ask the centre: %w; %w", err, distrust)
+		}
 		return fmt.Errorf("ask the centre: %w", err)
 	}
 	defer response.Body.Close()
