@@ -46,12 +46,11 @@ const (
 type engine struct {
 	meta    *meta.Client
 	store   *tsdb.Store
+	shards  *shards // between points and store
 	points  *coordinator.PointsWriter
 	queries *query.Executor
 	expiry  *retention.Service // never opened: the patrol calls its DeletionCheck
 	handler http.Handler       // the whole API, for this process only
-
-	uncounted *uncounted // between points and store on machines of 32 bits; else nil
 }
 
 // openEngine opens the engine in a folder that this process has locked.
@@ -93,7 +92,7 @@ func openEngine(dir string, cfg Config, log *slog.Logger) (_ *engine, err error)
 		return nil, err
 	}
 	e.points = coordinator.NewPointsWriter()
-	e.writeTo(e.points, countsAlign())
+	e.points.TSDBStore = e.shards
 	e.points.MetaClient = e.meta
 	e.points.Subscriber = nobody{}
 	e.points.WriteTimeout = cfg.Timeout.Std()
@@ -164,12 +163,14 @@ func (e *engine) openStore(dir string, cfg Config, zlog *zap.Logger) error {
 	store.EngineOptions.Config = data
 	store.EngineOptions.EngineVersion = data.Engine
 	store.EngineOptions.IndexVersion = data.Index
+	store.EngineOptions.MonitorDisabled = true // shards do its work
 	store.WithLogger(zlog)
 	if err := store.Open(); err != nil {
 		store.Close()
 		return fmt.Errorf("open the InfluxDB engine in %s: %w", data.Dir, err)
 	}
-	e.store = store
+	e.store, e.shards = store, newShards(store)
+	e.shards.keep()
 	return nil
 }
 
@@ -239,6 +240,7 @@ func (e *engine) close() error {
 		errs = append(errs, e.points.Close())
 	}
 	if e.store != nil {
+		e.shards.close()
 		errs = append(errs, e.store.Close())
 	}
 	if e.meta != nil {

@@ -85,7 +85,7 @@ func (s *Store) expire(ctx context.Context, now time.Time) error {
 			continue
 		}
 		statement := fmt.Sprintf(`DELETE FROM "%s" WHERE time < %d`, escapeIdentifier(kind), before.UnixNano())
-		done := s.engine.deleting()
+		done := s.engine.shards.deleting()
 		err := s.each(ctx, http.MethodPost, statement, func(*Series) error { return nil })
 		done()
 		if err != nil {

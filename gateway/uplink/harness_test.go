@@ -301,10 +301,20 @@ func (b *base) restart() {
 func (b *base) set(f func()) { b.mu.Lock(); defer b.mu.Unlock(); f() }
 
 func (b *base) serve(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	holds := b.holds
+	b.mu.Unlock()
+	if holds != nil {
+		select { // not while serving: restart would wait for it
+		case <-holds:
+		case <-r.Context().Done():
+			return
+		}
+	}
 	b.serving.RLock()
 	defer b.serving.RUnlock()
 	b.mu.Lock()
-	receiver, account, holds := b.receiver, b.account, b.holds
+	receiver, account := b.receiver, b.account
 	epoch := b.epoch
 	b.mu.Unlock()
 	defer func() {
@@ -314,13 +324,6 @@ func (b *base) serve(w http.ResponseWriter, r *http.Request) {
 			b.tries++
 		}
 	}()
-	if holds != nil {
-		select {
-		case <-holds:
-		case <-r.Context().Done():
-			return
-		}
-	}
 	if account != nil {
 		r = r.WithContext(telemetry.WithAccount(r.Context(), account))
 	}

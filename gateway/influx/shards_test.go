@@ -4,11 +4,63 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/influxdata/influxdb/models"
 	"github.com/influxdata/influxdb/tsdb"
 )
+
+// TestFirstWrites writes from several sides at once to shards that are new and, while
+// they are empty, put to rest again and again: each point is there afterwards.
+func TestFirstWrites(t *testing.T) {
+	const sides, made = 4, 200
+	s := open(t, t.TempDir(), quiet(), nil)
+	e := s.engine
+	lost := 0
+	for id := uint64(1000); id < 1000+made; id++ {
+		if err := e.shards.CreateShard(Database, policy, id, true); err != nil {
+			t.Fatal(err)
+		}
+		var resting, writers sync.WaitGroup
+		var ended atomic.Bool
+		resting.Go(func() {
+			for !ended.Load() {
+				if err := e.shards.rest(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		for side := range sides {
+			point, err := models.ParsePointsString(fmt.Sprintf("river,device=d%d n=1 %d", side, time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			writers.Go(func() {
+				<-time.After(time.Millisecond)
+				if err := e.shards.WriteToShard(tsdb.WriteContext{}, id, point); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		writers.Wait()
+		ended.Store(true)
+		resting.Wait()
+		for side := range sides {
+			if len(cacheOf(e.store.Shard(id)).Values([]byte(fmt.Sprintf("river,device=d%d#!~#n", side)))) != 1 {
+				lost++
+			}
+		}
+		if err := e.store.DeleteShard(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lost > 0 {
+		t.Errorf("of %d points that were written %d are lost", sides*made, lost)
+	}
+}
 
 // TestCounters finds a version of the engine whose counters are elsewhere.
 func TestCounters(t *testing.T) {
@@ -26,7 +78,7 @@ func TestUncounted(t *testing.T) {
 	now := time.Now()
 	for i, want := range []int{2, 4} {
 		s := open(t, dir, cfg, nil)
-		s.engine.writeTo(s.engine.points, false)
+		s.engine.shards.count = false
 		for _, at := range []time.Time{now.Add(-72 * time.Hour), now} {
 			at = at.Add(time.Duration(i) * time.Second)
 			write(t, s, fmt.Sprintf("river,device=a,site=a level_m=1 %d\nrain,device=a,site=a rain_1h_mm=1 %d\n", at.UnixNano(), at.UnixNano()))
@@ -49,7 +101,8 @@ func TestUncounted(t *testing.T) {
 // TestUncountedShardIsGone is the answer that makes the engine's writer make it.
 func TestUncountedShardIsGone(t *testing.T) {
 	store := tsdb.NewStore(t.TempDir())
-	u := &uncounted{store: store}
+	u := newShards(store)
+	u.count = false
 	if err := u.WriteToShard(tsdb.WriteContext{}, 7, nil); err == nil || !strings.Contains(err.Error(), "shard not found") {
 		t.Errorf("a shard that is not there: %v", err)
 	}
