@@ -160,7 +160,20 @@ func (s *shards) rest() error {
 		}
 		g.Unlock()
 	}
+	s.forget()
 	return errors.Join(errs...)
+}
+
+// forget lets go of what shards held that are gone.
+func (s *shards) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, g := range s.gates {
+		if s.store.Shard(id) == nil && g.TryLock() { // else the next time
+			g.ready = nil
+			g.Unlock()
+		}
+	}
 }
 
 // CreateShard is tsdb.Store's.

@@ -57,6 +57,14 @@ func TestFirstWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := e.shards.rest(); err != nil {
+		t.Error(err)
+	}
+	for id, g := range e.shards.gates {
+		if g.ready != nil && e.store.Shard(id) == nil {
+			t.Errorf("the cache of shard %d, which is gone, is kept", id)
+		}
+	}
 	if lost > 0 {
 		t.Errorf("of %d points that were written %d are lost", sides*made, lost)
 	}
