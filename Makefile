@@ -24,7 +24,7 @@ test: ## run every test that needs Go alone; tests with other needs say why they
 	$(GO) test -shuffle=on ./...
 
 race: ## run the tests under the race detector (needs a C compiler); not those of files only
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on $$($(GO) list ./... | grep -vE '/(deploy|dashboards)($$|/)')
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m $$($(GO) list ./... | grep -vE '/(deploy|dashboards)($$|/)')
 
 lint: ## formatting, go vet and staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-ed:"; echo "$$out"; exit 1; }
