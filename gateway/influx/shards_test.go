@@ -14,11 +14,20 @@ import (
 )
 
 // TestFirstWrites writes from several sides at once to shards that are new and, while
-// they are empty, put to rest again and again: each point is there afterwards.
+// they are empty, put to rest again and again: each point is there afterwards. By the
+// engine's own means 450 to 490 of 800 were lost.
 func TestFirstWrites(t *testing.T) {
+	for _, counts := range []bool{true, false} {
+		t.Run(fmt.Sprintf("counted %v", counts), func(t *testing.T) {
+			e := open(t, t.TempDir(), quiet(), nil).engine
+			e.shards.count = counts
+			firstWrites(t, e)
+		})
+	}
+}
+
+func firstWrites(t *testing.T, e *engine) {
 	const sides, made = 4, 200
-	s := open(t, t.TempDir(), quiet(), nil)
-	e := s.engine
 	lost := 0
 	for id := uint64(1000); id < 1000+made; id++ {
 		if err := e.shards.CreateShard(Database, policy, id, true); err != nil {
@@ -60,6 +69,8 @@ func TestFirstWrites(t *testing.T) {
 	if err := e.shards.rest(); err != nil {
 		t.Error(err)
 	}
+	e.shards.upkeep.Lock() // the engine's own turn may come just now
+	defer e.shards.upkeep.Unlock()
 	for id, g := range e.shards.gates {
 		if g.ready != nil && e.store.Shard(id) == nil {
 			t.Errorf("the cache of shard %d, which is gone, is kept", id)
