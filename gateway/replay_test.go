@@ -200,9 +200,6 @@ func TestReplayRealFlood(t *testing.T) {
 
 // TestReplayAIS replays a coast station's stream with foreign sentences between.
 func TestReplayAIS(t *testing.T) {
-	if racing {
-		t.Skip("TestReplayFlood runs the same under the race detector, in a tenth of the time")
-	}
 	text := replayed(t, recording(t, "ais/amsa/ais.txt.gz"))
 	// Several base stations hear a vessel: nearly a third of the messages are
 	// heard again.
