@@ -111,3 +111,22 @@ func TestAuthoritiesRenewed(t *testing.T) {
 		t.Error("the authority of before is trusted still")
 	}
 }
+
+// A field whose last answer was lost, and that begins anew, learns from the centre that
+// it has everything: no frame need come after it.
+func TestLastAnswerLost(t *testing.T) {
+	t.Parallel()
+	c := newBase(t)
+	f := newBox(t, "box", Config{URL: c.server.URL})
+	f.run()
+	f.receive(3, 10)
+	eventually(t, "pushed", f.pushed)
+	c.set(func() { c.misfires = 1 })
+	f.receive(1, 10)
+	eventually(t, "the centre has it", func() bool { return len(c.taken()) == f.next })
+	f.restart() // before it asks again
+	eventually(t, "the field knows", f.pushed)
+	if err := c.wrong(f.next); err != nil {
+		t.Error(err)
+	}
+}

@@ -303,6 +303,12 @@ func (s *Sender) readings(ctx context.Context, w Welcome) error {
 		b.at = *w.Readings
 		s.acked.Store(b.at.Received)
 		from = max(from, b.at.next())
+		// Its answer may have been lost: no frame need come after it.
+		if done := b.at.next() - 1; done > log.Position() {
+			if err := log.Commit(ctx, done); err != nil {
+				return err
+			}
+		}
 	}
 	s.begun = true
 	b.expected = from
